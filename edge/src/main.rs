@@ -1,0 +1,2 @@
+//! tuyun_edge.
+fn main() {}

@@ -1,0 +1,2 @@
+//! tuyunfs.
+fn main() {}

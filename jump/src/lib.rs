@@ -1,0 +1,1 @@
+//! tuyun_jump.

@@ -1,0 +1,2 @@
+//! tuyun_jump.
+fn main() {}

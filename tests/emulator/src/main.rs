@@ -1,0 +1,2 @@
+//! graph_emulator.
+fn main() {}
