@@ -1,0 +1,107 @@
+//! A drive item: a file or folder as OneDrive knows it.
+//!
+//! Plain values in the words of `graph-api.md` section 3. Ids and tags are opaque: equal or not
+//! equal, never ordered, never parsed (sections 1.2 and 3.2).
+
+use std::fmt;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! opaque {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Takes the text as the service gave it.
+            pub fn new(text: impl Into<Box<str>>) -> Self {
+                Self(text.into())
+            }
+
+            /// The text as the service gave it.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+opaque! {
+    /// A drive's id.
+    DriveId
+}
+opaque! {
+    /// A drive item's id: its name in the drive for life, kept over rename and move.
+    ItemId
+}
+opaque! {
+    /// The version of an item: moves with content, name, and the server's own later work.
+    ETag
+}
+opaque! {
+    /// The version of an item's content alone, as far as the back end keeps to that.
+    CTag
+}
+
+/// `QuickXorHash`, the one hash that every kind of drive gives: 20 bytes (section 3.3).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct QuickXorHash(pub [u8; 20]);
+
+impl fmt::Debug for QuickXorHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.0 {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An item as the drive last described it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Its id.
+    pub id: ItemId,
+    /// The folder that holds it; none for the drive's root.
+    pub parent: Option<ItemId>,
+    /// Its name as stored; missing on the tombstones of business drives.
+    pub name: Option<String>,
+    /// What it is.
+    pub facet: ItemFacet,
+    /// Bytes; for folders, and on tombstones, without meaning.
+    pub size: u64,
+    /// Version of the item.
+    pub etag: Option<ETag>,
+    /// Version of its content.
+    pub ctag: Option<CTag>,
+    /// `fileSystemInfo.lastModifiedDateTime`, else the server's own time.
+    pub modified: Option<SystemTime>,
+    /// `fileSystemInfo.createdDateTime`, else the server's own time.
+    pub created: Option<SystemTime>,
+}
+
+/// What kind of thing an item is. Unknown facets are [`Other`](Self::Other): shown never, kept always.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ItemFacet {
+    /// A file, with its hash where the service gave one: a missing hash is unknown, not different.
+    File {
+        /// Hash of the content.
+        hash: Option<QuickXorHash>,
+        /// The service refuses to hand the content out.
+        malware: bool,
+    },
+    /// A folder.
+    Folder,
+    /// A tombstone in a delta.
+    Deleted,
+    /// `OneNote` packages, shortcuts and whatever else is neither file nor folder.
+    Other,
+}
