@@ -2,9 +2,26 @@
 //!
 //! The namespace is the last remote baseline plus pending changes. A node keeps its number for
 //! life; the drive's item id is only one of its attributes, since a new file has none yet.
+//! All of it is plain values: no file, no network, and the time comes in as an argument.
 
+mod conflict;
 mod ids;
 mod item;
+mod local;
+mod name;
+mod namespace;
+mod node;
+mod own;
+mod remote;
+mod rows;
 
+pub use conflict::conflict_name;
 pub use ids::{ContentId, Generation, HandleId, NodeId};
 pub use item::{CTag, DriveId, ETag, Item, ItemFacet, ItemId, QuickXorHash};
+pub use local::NameError;
+pub use name::{BadName, Fold, check as check_name};
+pub use namespace::Tree;
+pub use node::{Baseline, Grave, Held, Kind, Node, Parked, Place};
+pub use own::YOUNG;
+pub use remote::{Effects, Scope, Writing};
+pub use rows::{Batch, Stored, decode, encode};

@@ -2,4 +2,4 @@
 //!
 //! No type of the kernel's or of HTTP comes in here; `mount` and `origin` translate.
 
-pub mod ports;
+pub use crate::ports;

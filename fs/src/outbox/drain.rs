@@ -1,0 +1,259 @@
+//! The task that sends.
+//!
+//! It asks the planner what may run, runs that side by side, and brings each reply into the tree
+//! before the next step on the same node. What fails waits a little longer each time; when the
+//! drive as a whole cannot be reached, everything waits. Nothing is ever dropped: what the drive
+//! refuses for good is parked, with its reason, for a person to see.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::Ledger;
+use super::plan::{Holds, Step, Subject, plan};
+use super::settle::{Outcome, Settle};
+use crate::content::store::Store;
+use crate::ports::Drive;
+
+/// How the outbox goes about its work.
+#[derive(Clone, Debug)]
+pub struct OutboxConfig {
+    /// Quiet time before an upload starts.
+    pub settle: Duration,
+    /// Steps side by side.
+    pub uploads: usize,
+    /// How long to go on after a stop while there is progress.
+    pub grace: Duration,
+    /// A change of metadata makes a version on this drive (business and libraries, trap T17).
+    pub drive_has_versions: bool,
+}
+
+/// First wait after a failure; doubled each time.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// Longest wait after failures: an hour offline is noticed within a minute of its end.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
+/// How long a locked item is left alone: somebody has it open in Office (`graph-api.md` 8.2).
+const LOCKED_WAIT: Duration = Duration::from_mins(2);
+
+/// How long a full drive, or a dead sign-in, is left alone before the next look.
+const PERSON_WAIT: Duration = Duration::from_secs(30);
+
+/// The task that sends, and what it knows of failures.
+pub struct Outbox {
+    settle: Settle,
+    config: OutboxConfig,
+    holds: Mutex<HoldTable>,
+}
+
+#[derive(Default)]
+struct HoldTable {
+    busy: HashSet<Subject>,
+    failed: HashMap<Subject, Failure>,
+    pause: Option<Pause>,
+    pauses: u32,
+}
+
+struct Failure {
+    times: u32,
+    until: SystemTime,
+}
+
+/// Why nothing is sent at present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// What the drive said.
+    pub why: String,
+    /// When it is asked again.
+    pub until: SystemTime,
+}
+
+impl Holds for HoldTable {
+    fn busy(&self, subject: &Subject) -> bool {
+        self.busy.contains(subject)
+    }
+
+    fn until(&self, subject: &Subject) -> Option<SystemTime> {
+        self.failed.get(subject).map(|failure| failure.until)
+    }
+}
+
+impl Outbox {
+    /// An outbox of a ledger's tree, to a drive.
+    #[must_use]
+    pub fn new(
+        ledger: Arc<Ledger>,
+        store: Arc<Store>,
+        drive: Arc<dyn Drive>,
+        config: OutboxConfig,
+    ) -> Self {
+        Self {
+            settle: Settle { ledger, store, drive, drive_has_versions: config.drive_has_versions },
+            config,
+            holds: Mutex::default(),
+        }
+    }
+
+    /// Why nothing is sent at present, if so.
+    #[must_use]
+    pub fn paused(&self) -> Option<Pause> {
+        self.holds.lock().pause.clone().filter(|pause| pause.until > SystemTime::now())
+    }
+
+    /// How many steps are under way.
+    #[must_use]
+    pub fn sending(&self) -> usize {
+        let holds = self.holds.lock();
+        holds.busy.iter().filter(|subject| matches!(subject, Subject::Node(_))).count()
+    }
+
+    /// Whether nothing is left to send but what is parked.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let books = self.settle.ledger.books();
+        books.tree.pending().all(|node| node.parked.is_some())
+            && books.tree.graves().all(|grave| grave.parked.is_some())
+    }
+
+    /// Lets parked steps and waiting failures run again. Returns how many were parked.
+    pub fn retry(&self) -> usize {
+        {
+            let mut holds = self.holds.lock();
+            holds.failed.clear();
+            holds.pause = None;
+        }
+        let freed = self.settle.unpark(SystemTime::now());
+        self.settle.ledger.wake.notify_one();
+        freed
+    }
+
+    /// Sends until `stop`, then for `grace` what can still be sent.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut running: JoinSet<(Step, Outcome)> = JoinSet::new();
+        let mut deadline = None;
+        loop {
+            if stop.is_cancelled() && deadline.is_none() {
+                deadline = Some(tokio::time::Instant::now() + self.config.grace);
+            }
+            let wake = self.start_steps(&mut running);
+            if deadline.is_some() && running.is_empty() && (self.is_drained() || self.stuck()) {
+                return;
+            }
+            let sleep = wake
+                .map(|at| at.duration_since(SystemTime::now()).unwrap_or_default())
+                .unwrap_or(LONGEST_WAIT);
+            tokio::select! {
+                () = stop.cancelled(), if deadline.is_none() => {}
+                () = until(deadline) => {
+                    running.abort_all();
+                    while running.join_next().await.is_some() {}
+                    tracing::info!("stopped with changes unsent; they are journaled and go on at the next start");
+                    return;
+                }
+                Some(done) = running.join_next() => self.finish(done),
+                () = self.settle.ledger.wake.notified() => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    fn stuck(&self) -> bool {
+        self.paused().is_some() || !self.holds.lock().failed.is_empty()
+    }
+
+    fn start_steps(self: &Arc<Self>, running: &mut JoinSet<(Step, Outcome)>) -> Option<SystemTime> {
+        let now = SystemTime::now();
+        let room = self.config.uploads.saturating_sub(running.len());
+        let books = self.settle.ledger.books();
+        let mut holds = self.holds.lock();
+        if let Some(pause) = &holds.pause {
+            if pause.until > now {
+                return Some(pause.until);
+            }
+            holds.pause = None;
+        }
+        if room == 0 {
+            return None;
+        }
+        let plan =
+            plan(&books.tree, &*holds, self.config.settle, self.config.drive_has_versions, room, now);
+        drop(books);
+        for step in plan.steps {
+            holds.busy.extend(step.subjects());
+            let this = Arc::clone(self);
+            running.spawn(async move {
+                let outcome = this.settle.perform(&step).await;
+                (step, outcome)
+            });
+        }
+        plan.wake
+    }
+
+    fn finish(&self, done: Result<(Step, Outcome), tokio::task::JoinError>) {
+        let (step, outcome) = match done {
+            Ok(done) => done,
+            Err(error) => {
+                // The step that panicked is unknown here: give all of them free, and slowly.
+                tracing::error!(%error, "a step of the outbox panicked");
+                let mut holds = self.holds.lock();
+                holds.busy.clear();
+                self.pause(&mut holds, "a step panicked".into(), None);
+                return;
+            }
+        };
+        let mut holds = self.holds.lock();
+        for subject in step.subjects() {
+            holds.busy.remove(&subject);
+        }
+        let subject = step.subject();
+        match outcome {
+            Outcome::Done => {
+                holds.failed.remove(&subject);
+                (holds.pause, holds.pauses) = (None, 0);
+            }
+            Outcome::Again => self.fail(&mut holds, subject, None),
+            Outcome::Locked => self.fail(&mut holds, subject, Some(LOCKED_WAIT)),
+            Outcome::Parked => {
+                holds.failed.remove(&subject);
+            }
+            Outcome::Pause { why, after } => self.pause(&mut holds, why, after),
+            Outcome::Person { why } => self.pause(&mut holds, why, Some(PERSON_WAIT)),
+        }
+    }
+
+    fn fail(&self, holds: &mut HoldTable, subject: Subject, wait: Option<Duration>) {
+        let failure =
+            holds.failed.entry(subject).or_insert(Failure { times: 0, until: SystemTime::now() });
+        let wait = wait.unwrap_or_else(|| backoff(failure.times));
+        failure.times += 1;
+        failure.until = SystemTime::now() + wait;
+    }
+
+    fn pause(&self, holds: &mut HoldTable, why: String, after: Option<Duration>) {
+        let wait = after.unwrap_or_else(|| backoff(holds.pauses));
+        if holds.pauses == 0 {
+            tracing::warn!(why, wait_s = wait.as_secs(), "nothing can be sent at present; changes are kept");
+        }
+        holds.pauses += 1;
+        holds.pause = Some(Pause { why, until: SystemTime::now() + wait });
+    }
+}
+
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Doubles from a second to a minute, with up to a quarter taken off at random, so that several
+/// steps that failed together do not come back together.
+fn backoff(times: u32) -> Duration {
+    let whole = FIRST_WAIT.saturating_mul(1 << times.min(6)).min(LONGEST_WAIT);
+    whole.mul_f64(1.0 - 0.25 * rand::random::<f64>())
+}

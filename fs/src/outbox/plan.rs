@@ -1,0 +1,344 @@
+//! What to send next, and what to hold back.
+//!
+//! Pure: it reads the tree and the time, and answers with steps that may run at once, side by
+//! side. The order of design 5.2 follows from four rules. A child waits for its parent's item. A
+//! name is vacated before it is reused. A folder goes after everything that leaves it. A content
+//! waits until the file has been quiet for the settle time.
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use crate::tree::{Baseline, ETag, Generation, Held, ItemId, Kind, Node, NodeId, Tree};
+
+/// One request to the drive, with all that it needs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Create a folder.
+    CreateFolder {
+        /// For this node.
+        node: NodeId,
+        /// In this folder.
+        parent: ItemId,
+        /// Under this name.
+        name: String,
+    },
+    /// Create a file with its content.
+    Create {
+        /// For this node.
+        node: NodeId,
+        /// In this folder.
+        parent: ItemId,
+        /// Under this name.
+        name: String,
+        /// These bytes.
+        held: Held,
+        /// With this time.
+        modified: Option<SystemTime>,
+    },
+    /// Send new content for an item.
+    Replace {
+        /// For this node.
+        node: NodeId,
+        /// This item.
+        item: ItemId,
+        /// Which must still be at this version.
+        etag: Option<ETag>,
+        /// These bytes.
+        held: Held,
+        /// With this time.
+        modified: Option<SystemTime>,
+    },
+    /// Rename or move an item.
+    Move {
+        /// For this node.
+        node: NodeId,
+        /// This item.
+        item: ItemId,
+        /// To this folder.
+        parent: ItemId,
+        /// Under this name.
+        name: String,
+        /// Sent along, since a move may reset it.
+        modified: SystemTime,
+        /// A deleted file still holds the name on the drive: put it aside in the same request.
+        over: Option<ItemId>,
+    },
+    /// Set an item's time.
+    SetTime {
+        /// For this node.
+        node: NodeId,
+        /// This item.
+        item: ItemId,
+        /// To this.
+        modified: SystemTime,
+    },
+    /// Delete an item.
+    Delete {
+        /// This item.
+        item: ItemId,
+        /// Which must still be at this version.
+        etag: Option<ETag>,
+        /// File or folder.
+        kind: Kind,
+    },
+}
+
+/// What a step works on; no two steps work on the same at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// A node.
+    Node(NodeId),
+    /// An item.
+    Item(ItemId),
+}
+
+impl Step {
+    /// The subject that failures are counted for.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        match self {
+            Self::CreateFolder { node, .. }
+            | Self::Create { node, .. }
+            | Self::Replace { node, .. }
+            | Self::Move { node, .. }
+            | Self::SetTime { node, .. } => Subject::Node(*node),
+            Self::Delete { item, .. } => Subject::Item(item.clone()),
+        }
+    }
+
+    /// All that this step works on.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<Subject> {
+        let mut all = vec![self.subject()];
+        match self {
+            Self::Replace { item, .. } | Self::SetTime { item, .. } => {
+                all.push(Subject::Item(item.clone()));
+            }
+            Self::Move { item, over, .. } => {
+                all.push(Subject::Item(item.clone()));
+                all.extend(over.clone().map(Subject::Item));
+            }
+            Self::CreateFolder { .. } | Self::Create { .. } | Self::Delete { .. } => {}
+        }
+        all
+    }
+}
+
+/// What holds steps back, besides the tree itself.
+pub trait Holds {
+    /// Whether a step on this subject is under way.
+    fn busy(&self, subject: &Subject) -> bool;
+    /// Until when a subject has to be left alone after a failure.
+    fn until(&self, subject: &Subject) -> Option<SystemTime>;
+}
+
+/// Steps that may run now, and when to look again.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Steps, the longest waiting first.
+    pub steps: Vec<Step>,
+    /// The earliest time at which a step that only waits for time may run.
+    pub wake: Option<SystemTime>,
+}
+
+/// At most `room` steps that may run now.
+pub fn plan(
+    tree: &Tree,
+    holds: &impl Holds,
+    settle: Duration,
+    drive_has_versions: bool,
+    room: usize,
+    now: SystemTime,
+) -> Plan {
+    let mut planner =
+        Planner { tree, holds, settle, drive_has_versions, now, plan: Plan::default(), used: HashSet::new() };
+    for node in tree.pending() {
+        if planner.plan.steps.len() >= room {
+            return planner.plan;
+        }
+        planner.consider(node);
+    }
+    for grave in tree.graves() {
+        if planner.plan.steps.len() >= room {
+            break;
+        }
+        planner.consider_grave(&grave.item);
+    }
+    planner.plan
+}
+
+struct Planner<'a, H> {
+    tree: &'a Tree,
+    holds: &'a H,
+    settle: Duration,
+    drive_has_versions: bool,
+    now: SystemTime,
+    plan: Plan,
+    used: HashSet<Subject>,
+}
+
+impl<H: Holds> Planner<'_, H> {
+    fn consider(&mut self, node: &Node) {
+        if node.parked.is_some() {
+            return;
+        }
+        let Some(step) = self.step_for(node) else { return };
+        // A folder is made at once, since its children wait for it.
+        let quiet = if matches!(step, Step::CreateFolder { .. }) {
+            node.ctime
+        } else {
+            node.ctime + self.settle
+        };
+        self.offer(step, quiet);
+    }
+
+    fn step_for(&self, node: &Node) -> Option<Step> {
+        let place = node.place.as_ref()?;
+        let parent = self.tree.item_of(place.parent)?; // a child waits for its parent's item
+        let Some(base) = &node.baseline else {
+            if self.tree.holder(parent, &place.name).is_some() {
+                return None; // a name is vacated before it is reused
+            }
+            let (parent, name) = (parent.clone(), place.name.clone());
+            return match node.kind {
+                Kind::Directory => Some(Step::CreateFolder { node: node.id, parent, name }),
+                Kind::File => {
+                    let held = node.held.clone()?;
+                    let modified = node.mtime_unsent.then_some(node.mtime);
+                    Some(Step::Create { node: node.id, parent, name, held, modified })
+                }
+                Kind::Hidden => None,
+            };
+        };
+        if base.name != place.name || base.parent != *parent {
+            if let Some(step) = self.move_step(node, base, parent, &place.name) {
+                return Some(step);
+            }
+            // The name is still in use; new content need not wait for it.
+        }
+        if node.content_pending() {
+            return Some(Step::Replace {
+                node: node.id,
+                item: base.item.clone(),
+                etag: base.etag.clone(),
+                held: node.held.clone()?,
+                modified: node.mtime_unsent.then_some(node.mtime),
+            });
+        }
+        let settled = base.name == place.name && base.parent == *parent;
+        (node.mtime_unsent && settled && !self.drive_has_versions).then(|| Step::SetTime {
+            node: node.id,
+            item: base.item.clone(),
+            modified: node.mtime,
+        })
+    }
+
+    fn move_step(&self, node: &Node, base: &Baseline, parent: &ItemId, name: &str) -> Option<Step> {
+        let to = |parent: &ItemId, name: String, over| Step::Move {
+            node: node.id,
+            item: base.item.clone(),
+            parent: parent.clone(),
+            name,
+            modified: node.mtime,
+            over,
+        };
+        let Some(holder) = self.tree.holder(parent, name).filter(|holder| **holder != base.item)
+        else {
+            return Some(to(parent, name.to_owned(), None));
+        };
+        if let Some(grave) = self.tree.grave(holder) {
+            // Files are replaced in one request; folders never are (trap T21).
+            let replace = grave.kind == Kind::File && node.kind == Kind::File;
+            return replace.then(|| to(parent, name.to_owned(), Some(holder.clone())));
+        }
+        if self.waits_for(holder, &base.item) {
+            // A cycle of swaps: out of the way under a name that nobody else uses. The tree's
+            // baseline then says so, which is what makes it survive a crash.
+            let aside = format!(".tuyun-aside-{}", node.id);
+            return Some(to(&base.parent, aside, None));
+        }
+        None
+    }
+
+    /// Whether `holder`, directly or through others, cannot leave its name before `item` does,
+    /// and `item` is the first of the cycle, so that only one of them steps aside.
+    fn waits_for(&self, holder: &ItemId, item: &ItemId) -> bool {
+        let mut at = holder;
+        let mut seen = HashSet::new();
+        while seen.insert(at) {
+            let Some(next) = self.wants(at) else { return false };
+            if next == item {
+                return seen.iter().all(|other| item.as_str() < other.as_str());
+            }
+            at = next;
+        }
+        false
+    }
+
+    /// The item that holds the name which this item is to get.
+    fn wants(&self, item: &ItemId) -> Option<&ItemId> {
+        let place = self.tree.by_item(item)?.place.as_ref()?;
+        let parent = self.tree.item_of(place.parent)?;
+        self.tree.holder(parent, &place.name).filter(|holder| *holder != item)
+    }
+
+    fn consider_grave(&mut self, item: &ItemId) {
+        let Some(grave) = self.tree.grave(item) else { return };
+        if grave.parked.is_some() {
+            return;
+        }
+        let folder = grave.kind == Kind::Directory;
+        let occupied = |parent: &ItemId, other: &ItemId| parent == item && other != item;
+        // A folder goes after everything that leaves it.
+        let inhabited = folder
+            && (self.tree.graves().any(|other| occupied(&other.parent, &other.item))
+                || self.tree.pending().any(|node| {
+                    node.baseline.as_ref().is_some_and(|base| occupied(&base.parent, &base.item))
+                }));
+        // A file whose name a moved file waits for is replaced by that move.
+        let replaced = !folder
+            && self.tree.by_item(&grave.parent).is_some_and(|dir| {
+                self.tree.child(dir.id, &grave.name).is_some_and(|heir| {
+                    heir.kind == Kind::File && heir.baseline.is_some() && heir.parked.is_none()
+                })
+            });
+        if inhabited || replaced {
+            return;
+        }
+        let step =
+            Step::Delete { item: item.clone(), etag: grave.etag.clone(), kind: grave.kind };
+        self.offer(step, grave.since + self.settle);
+    }
+
+    fn offer(&mut self, step: Step, quiet: SystemTime) {
+        let subjects = step.subjects();
+        if subjects.iter().any(|s| self.used.contains(s) || self.holds.busy(s)) {
+            return; // looked at again when the other step ends
+        }
+        let held = subjects.iter().filter_map(|s| self.holds.until(s)).max();
+        // A clock that was set back must not delay an upload by the difference.
+        let quiet = if quiet > self.now + self.settle { self.now } else { quiet };
+        let due = held.map_or(quiet, |held| held.max(quiet));
+        if due > self.now {
+            self.plan.wake = Some(self.plan.wake.map_or(due, |wake| wake.min(due)));
+            return;
+        }
+        self.used.extend(subjects);
+        self.plan.steps.push(step);
+    }
+}
+
+/// The content that a step carries, if any.
+#[must_use]
+pub fn sent(step: &Step) -> Option<Generation> {
+    match step {
+        Step::Create { held, .. } | Step::Replace { held, .. } => Some(held.generation),
+        Step::CreateFolder { .. }
+        | Step::Move { .. }
+        | Step::SetTime { .. }
+        | Step::Delete { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,380 @@
+//! The namespace in memory: nodes, their names, and what differs from the drive.
+//!
+//! Every change goes through [`edit`](Tree::edit) or [`insert`](Tree::insert), which keep the
+//! indexes true and remember which rows a commit has to write. Nothing here waits or asks.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::SystemTime;
+
+use super::node::{Baseline, Grave, Kind, Node, Place};
+use super::own::OwnWrites;
+use super::rows::{Batch, Stored, encode};
+use super::{ContentId, Fold, Generation, ItemId, NodeId};
+
+/// All that is known of the mounted folder.
+#[derive(Debug)]
+pub struct Tree {
+    nodes: HashMap<NodeId, Node>,
+    children: HashMap<NodeId, BTreeMap<Fold, NodeId>>,
+    by_item: HashMap<ItemId, NodeId>,
+    graves: HashMap<ItemId, Grave>,
+    /// Which item has a name on the drive, as far as we know: a name is vacated before reuse.
+    taken: HashMap<(ItemId, Fold), ItemId>,
+    pending: BTreeSet<(SystemTime, NodeId)>,
+    next: u64,
+    touched: BTreeSet<NodeId>,
+    touched_graves: BTreeSet<ItemId>,
+    garbage: Vec<ContentId>,
+    pub(super) own: OwnWrites,
+    pub(super) host: String,
+}
+
+impl Tree {
+    /// A tree of what was stored, or of an empty folder when `stored` is.
+    #[must_use]
+    pub fn load(stored: Stored, host: String, now: SystemTime) -> Self {
+        let mut tree = Self {
+            nodes: HashMap::with_capacity(stored.nodes.len() + 1),
+            children: HashMap::new(),
+            by_item: HashMap::new(),
+            graves: HashMap::new(),
+            taken: HashMap::new(),
+            pending: BTreeSet::new(),
+            next: NodeId::ROOT.0 + 1,
+            touched: BTreeSet::new(),
+            touched_graves: BTreeSet::new(),
+            garbage: Vec::new(),
+            own: OwnWrites::default(),
+            host,
+        };
+        for grave in stored.graves {
+            tree.taken.insert((grave.parent.clone(), Fold::of(&grave.name)), grave.item.clone());
+            tree.graves.insert(grave.item.clone(), grave);
+        }
+        // Parents first in `nodes`, whatever order the rows had: whether a place differs from
+        // the drive's depends on the parent's item.
+        for mut node in stored.nodes {
+            if let Some(held) = &node.held {
+                node.size = held.size;
+            } else if let Some(base) = &node.baseline {
+                node.size = base.size;
+            }
+            tree.next = tree.next.max(node.id.0 + 1);
+            tree.nodes.insert(node.id, node);
+        }
+        if !tree.nodes.contains_key(&NodeId::ROOT) {
+            let nowhere = Place { parent: NodeId::ROOT, name: String::new() };
+            let mut root = Node::new(NodeId::ROOT, nowhere, Kind::Directory, now);
+            root.place = None;
+            root.listed = false;
+            tree.nodes.insert(root.id, root);
+            tree.touched.insert(NodeId::ROOT);
+        }
+        let ids: Vec<NodeId> = tree.nodes.keys().copied().collect();
+        for id in ids {
+            tree.index(id, now);
+        }
+        tree
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id)
+    }
+
+    /// The child of exactly this name.
+    #[must_use]
+    pub fn child(&self, parent: NodeId, name: &str) -> Option<&Node> {
+        self.variant(parent, name)
+            .filter(|node| node.place.as_ref().is_some_and(|place| place.name == name))
+    }
+
+    /// The child whose name the drive would take for this one: case and Unicode form ignored.
+    #[must_use]
+    pub fn variant(&self, parent: NodeId, name: &str) -> Option<&Node> {
+        let id = self.children.get(&parent)?.get(&Fold::of(name))?;
+        self.nodes.get(id)
+    }
+
+    /// All children of a folder, those that are never shown included.
+    pub fn children(&self, parent: NodeId) -> impl Iterator<Item = &Node> {
+        self.children.get(&parent).into_iter().flatten().filter_map(|(_, id)| self.nodes.get(id))
+    }
+
+    /// The node of an item.
+    #[must_use]
+    pub fn by_item(&self, item: &ItemId) -> Option<&Node> {
+        self.nodes.get(self.by_item.get(item)?)
+    }
+
+    /// A pending deletion.
+    #[must_use]
+    pub fn grave(&self, item: &ItemId) -> Option<&Grave> {
+        self.graves.get(item)
+    }
+
+    /// All pending deletions.
+    pub fn graves(&self) -> impl Iterator<Item = &Grave> {
+        self.graves.values()
+    }
+
+    /// All nodes that differ from the drive, those that differ the longest first.
+    pub fn pending(&self) -> impl Iterator<Item = &Node> {
+        self.pending.iter().filter_map(|(_, id)| self.nodes.get(id))
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether nothing at all is known; never, since there is a root.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Which item has a name on the drive.
+    #[must_use]
+    pub fn holder(&self, parent: &ItemId, name: &str) -> Option<&ItemId> {
+        self.taken.get(&(parent.clone(), Fold::of(name)))
+    }
+
+    /// The path below the mount's root, without a leading slash; empty for the root itself, and
+    /// `None` for what is not linked anywhere.
+    #[must_use]
+    pub fn path(&self, id: NodeId) -> Option<String> {
+        let mut names = Vec::new();
+        let mut at = self.nodes.get(&id)?;
+        while at.id != NodeId::ROOT {
+            let place = at.place.as_ref()?;
+            names.push(place.name.as_str());
+            at = self.nodes.get(&place.parent)?;
+        }
+        names.reverse();
+        Some(names.join("/"))
+    }
+
+    /// Whether `inner` is `outer` or lies below it.
+    #[must_use]
+    pub fn is_within(&self, inner: NodeId, outer: NodeId) -> bool {
+        let mut at = Some(inner);
+        while let Some(id) = at {
+            if id == outer {
+                return true;
+            }
+            at = self.nodes.get(&id).and_then(|n| n.place.as_ref()).map(|place| place.parent);
+        }
+        false
+    }
+
+    /// Adds a node of the next free number.
+    pub fn insert(
+        &mut self,
+        place: Place,
+        kind: Kind,
+        now: SystemTime,
+        fill: impl FnOnce(&mut Node),
+    ) -> NodeId {
+        let id = NodeId(self.next);
+        self.next += 1;
+        let mut node = Node::new(id, place, kind, now);
+        fill(&mut node);
+        self.nodes.insert(id, node);
+        self.index(id, now);
+        self.touched.insert(id);
+        id
+    }
+
+    /// Adds a node under a number that is already in use outside, as after a crash.
+    pub fn insert_as(&mut self, node: Node, now: SystemTime) {
+        self.next = self.next.max(node.id.0 + 1);
+        let id = node.id;
+        self.nodes.insert(id, node);
+        self.index(id, now);
+        self.touched.insert(id);
+    }
+
+    /// Changes a node, and whatever depends on it.
+    pub fn edit<R>(
+        &mut self,
+        id: NodeId,
+        now: SystemTime,
+        change: impl FnOnce(&mut Node) -> R,
+    ) -> Option<R> {
+        self.unindex(id);
+        let node = self.nodes.get_mut(&id)?;
+        let item = node.baseline.as_ref().map(|base| base.item.clone());
+        let result = change(node);
+        let moved = node.kind == Kind::Directory
+            && node.baseline.as_ref().map(|base| &base.item) != item.as_ref();
+        self.index(id, now);
+        self.touched.insert(id);
+        if moved {
+            // Another item stands for this folder now: its children are elsewhere on the drive.
+            let below: Vec<NodeId> =
+                self.children.get(&id).into_iter().flat_map(|c| c.values().copied()).collect();
+            for child in below {
+                self.unindex(child);
+                self.index(child, now);
+                self.touched.insert(child);
+            }
+        }
+        Some(result)
+    }
+
+    /// Changes what no index depends on and no row needs: sizes and times of a file being written.
+    pub fn sketch(&mut self, id: NodeId, change: impl FnOnce(&mut Node)) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            change(node);
+        }
+    }
+
+    /// Forgets a node. Its content, if any, becomes garbage unless `keep_content`.
+    pub fn remove(&mut self, id: NodeId, keep_content: bool) -> Option<Node> {
+        self.unindex(id);
+        let node = self.nodes.remove(&id)?;
+        self.children.remove(&id);
+        self.touched.insert(id);
+        if let (Some(held), false) = (&node.held, keep_content) {
+            self.garbage.push(held.content);
+        }
+        Some(node)
+    }
+
+    /// Says that a content file is no longer referred to.
+    pub fn discard(&mut self, content: ContentId) {
+        self.garbage.push(content);
+    }
+
+    /// Remembers an item that has to be deleted on the drive.
+    pub fn bury(&mut self, base: Baseline, kind: Kind, now: SystemTime) {
+        let grave = Grave {
+            item: base.item.clone(),
+            parent: base.parent,
+            name: base.name,
+            etag: base.etag,
+            hash: base.hash,
+            kind,
+            since: now,
+            parked: None,
+        };
+        self.set_grave(base.item, Some(grave));
+    }
+
+    /// Writes or removes a pending deletion.
+    pub fn set_grave(&mut self, item: ItemId, grave: Option<Grave>) {
+        if let Some(old) = self.graves.remove(&item) {
+            let key = (old.parent, Fold::of(&old.name));
+            if self.taken.get(&key) == Some(&item) {
+                self.taken.remove(&key);
+            }
+        }
+        if let Some(grave) = grave {
+            self.taken
+                .entry((grave.parent.clone(), Fold::of(&grave.name)))
+                .or_insert_with(|| grave.item.clone());
+            self.graves.insert(item.clone(), grave);
+        }
+        self.touched_graves.insert(item);
+    }
+
+    /// The rows of all that changed since the last call.
+    pub fn batch(&mut self) -> Batch {
+        let nodes = std::mem::take(&mut self.touched)
+            .into_iter()
+            .map(|id| (id, self.nodes.get(&id).map(encode)))
+            .collect();
+        let graves = std::mem::take(&mut self.touched_graves)
+            .into_iter()
+            .map(|item| {
+                let row = self.graves.get(&item).map(encode);
+                (item, row)
+            })
+            .collect();
+        Batch { nodes, graves, garbage: std::mem::take(&mut self.garbage), ..Batch::default() }
+    }
+
+    /// Whether a node differs from what the drive has.
+    #[must_use]
+    pub fn is_pending(&self, node: &Node) -> bool {
+        let Some(place) = &node.place else { return false };
+        match (&node.baseline, node.kind) {
+            (_, Kind::Hidden) => false,
+            (None, Kind::Directory) => true,
+            (None, Kind::File) => node.content_pending(),
+            (Some(base), _) => {
+                node.content_pending()
+                    || node.mtime_unsent
+                    || base.name != place.name
+                    || self.item_of(place.parent) != Some(&base.parent)
+            }
+        }
+    }
+
+    /// The item that stands for a folder, once the drive has it.
+    #[must_use]
+    pub fn item_of(&self, id: NodeId) -> Option<&ItemId> {
+        self.nodes.get(&id)?.baseline.as_ref().map(|base| &base.item)
+    }
+
+    /// Raises a node's generation above another, when it takes over that one's item.
+    pub(super) fn raise(node: &mut Node, above: Generation) {
+        node.generation = node.generation.max(above).next();
+        if let Some(held) = &mut node.held {
+            held.generation = node.generation;
+        }
+    }
+
+    fn unindex(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        if let Some(since) = node.pending_since {
+            self.pending.remove(&(since, id));
+        }
+        if let Some(place) = &node.place
+            && let Some(names) = self.children.get_mut(&place.parent)
+        {
+            let fold = Fold::of(&place.name);
+            if names.get(&fold) == Some(&id) {
+                names.remove(&fold);
+            }
+        }
+        if let Some(base) = &node.baseline {
+            if self.by_item.get(&base.item) == Some(&id) {
+                self.by_item.remove(&base.item);
+            }
+            let key = (base.parent.clone(), Fold::of(&base.name));
+            if self.taken.get(&key) == Some(&base.item) {
+                self.taken.remove(&key);
+            }
+        }
+    }
+
+    fn index(&mut self, id: NodeId, now: SystemTime) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        let pending = self.is_pending(node);
+        if let Some(place) = &node.place {
+            self.children.entry(place.parent).or_default().insert(Fold::of(&place.name), id);
+        }
+        if let Some(base) = &node.baseline {
+            self.by_item.insert(base.item.clone(), id);
+            self.taken
+                .insert((base.parent.clone(), Fold::of(&base.name)), base.item.clone());
+        }
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if pending {
+            let since = *node.pending_since.get_or_insert(now);
+            self.pending.insert((since, id));
+        } else {
+            node.pending_since = None;
+            node.parked = None;
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! One file or folder: what the application sees, and what the drive has of it.
+//!
+//! What is still to be sent is not written down anywhere: it is the difference between the two
+//! halves. So it cannot get out of step with them, and changes fold by themselves: a file created
+//! and deleted again before an upload leaves no difference, and nothing is sent.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CTag, ContentId, ETag, Generation, ItemId, NodeId, QuickXorHash};
+
+/// File or folder. What is neither stays known, so that its folder is not taken for empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A folder.
+    Directory,
+    /// A `OneNote` package, a shortcut, …: never shown, never touched.
+    Hidden,
+}
+
+/// Where a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its folder.
+    pub parent: NodeId,
+    /// Its name there.
+    pub name: String,
+}
+
+/// Bytes on our disk: a whole, sealed content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The content file.
+    pub content: ContentId,
+    /// Which of the node's contents it is.
+    pub generation: Generation,
+    /// How many bytes.
+    pub size: u64,
+    /// Their hash; large files get theirs when somebody asks.
+    pub hash: Option<QuickXorHash>,
+}
+
+/// The item as the drive last described it to us.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// The item.
+    pub item: ItemId,
+    /// Its folder on the drive.
+    pub parent: ItemId,
+    /// Its name on the drive.
+    pub name: String,
+    /// Its version.
+    pub etag: Option<ETag>,
+    /// The version of its content.
+    pub ctag: Option<CTag>,
+    /// Its size on the drive.
+    pub size: u64,
+    /// Its hash on the drive.
+    pub hash: Option<QuickXorHash>,
+    /// Which of the node's contents the drive has.
+    pub generation: Generation,
+}
+
+/// A change that the drive refuses: it waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// The drive's reason.
+    pub why: String,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// One file or folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// Where the application sees it; the root has none.
+    pub place: Option<Place>,
+    /// What it is.
+    pub kind: Kind,
+    /// Size of the newest content, the one being written included.
+    pub size: u64,
+    /// When the content last changed, as the application wrote or set it.
+    pub mtime: SystemTime,
+    /// When anything about it last changed.
+    pub ctime: SystemTime,
+    /// When it was made.
+    pub btime: SystemTime,
+    /// The newest sealed content.
+    pub generation: Generation,
+    /// That content's bytes, when our disk has all of them.
+    pub held: Option<Held>,
+    /// What the drive has.
+    pub baseline: Option<Baseline>,
+    /// An application set the time, and the drive has not heard of it.
+    #[serde(default)]
+    pub mtime_unsent: bool,
+    /// Folders: every child is known.
+    #[serde(default)]
+    pub listed: bool,
+    /// Remembered by `chmod`.
+    #[serde(default)]
+    pub mode: Option<u32>,
+    /// Remembered by `chown`.
+    #[serde(default)]
+    pub uid: Option<u32>,
+    /// Remembered by `chown`.
+    #[serde(default)]
+    pub gid: Option<u32>,
+    /// Since when the drive has been behind.
+    #[serde(default)]
+    pub pending_since: Option<SystemTime>,
+    /// The drive refuses what is pending.
+    #[serde(default)]
+    pub parked: Option<Parked>,
+}
+
+impl Node {
+    /// A node that the drive knows nothing of yet.
+    #[must_use]
+    pub fn new(id: NodeId, place: Place, kind: Kind, now: SystemTime) -> Self {
+        Self {
+            id,
+            place: Some(place),
+            kind,
+            size: 0,
+            mtime: now,
+            ctime: now,
+            btime: now,
+            generation: Generation(0),
+            held: None,
+            baseline: None,
+            mtime_unsent: false,
+            // Nobody else can have put anything into a folder that the drive has never seen.
+            listed: kind == Kind::Directory,
+            mode: None,
+            uid: None,
+            gid: None,
+            pending_since: None,
+            parked: None,
+        }
+    }
+
+    /// Whether there is sealed content that the drive lacks.
+    #[must_use]
+    pub fn content_pending(&self) -> bool {
+        let confirmed = self.baseline.as_ref().map(|b| b.generation);
+        self.kind == Kind::File
+            && self.held.as_ref().is_some_and(|held| confirmed.is_none_or(|c| c < held.generation))
+    }
+
+    /// Whether the bytes on our disk may be given up: the drive confirmed just these.
+    #[must_use]
+    pub fn evictable(&self) -> Option<ContentId> {
+        match (&self.held, &self.baseline) {
+            (Some(held), Some(base)) if held.generation == base.generation => Some(held.content),
+            _ => None,
+        }
+    }
+}
+
+/// What is left of a node that was deleted here and not yet on the drive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Grave {
+    /// The item to delete.
+    pub item: ItemId,
+    /// Its folder on the drive.
+    pub parent: ItemId,
+    /// Its name on the drive, taken until the deletion has run.
+    pub name: String,
+    /// The version that was deleted: a newer one was made by somebody else, and stays.
+    pub etag: Option<ETag>,
+    /// The content that was deleted.
+    #[serde(default)]
+    pub hash: Option<QuickXorHash>,
+    /// File or folder.
+    pub kind: Kind,
+    /// Since when.
+    pub since: SystemTime,
+    /// The drive refuses to delete it.
+    #[serde(default)]
+    pub parked: Option<Parked>,
+}
