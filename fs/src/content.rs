@@ -1,0 +1,23 @@
+//! The bytes of files.
+//!
+//! Every content is one plain file in the [`Store`], named by a [`ContentId`](crate::tree::ContentId)
+//! that is never used twice. Content comes in two ways: an application writes it, with an entry in
+//! the [`Intents`] log while it does, or a [`Fill`] fetches it from the drive. Whether it may be
+//! deleted is not written on the file: that is for the records to know, and for [`eviction`] to
+//! decide among those that the drive has confirmed.
+
+pub mod blob;
+pub mod eviction;
+pub mod hash;
+pub mod intents;
+pub mod readahead;
+mod shelf;
+pub mod span;
+pub mod store;
+
+pub use blob::{Blob, Stamp};
+pub use hash::QuickXor;
+pub use intents::{Intent, Intents};
+pub use readahead::ReadAhead;
+pub use span::{Span, Spans};
+pub use store::{Found, Store};

@@ -1,0 +1,227 @@
+//! One content file, open.
+//!
+//! Everything goes by offset: the descriptor is shared by all who read and write this content, so
+//! its own position means nothing.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::fs::FallocateFlags;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::hash::{QuickXor, each_piece};
+use super::shelf::Shelf;
+use crate::tree::{ContentId, QuickXorHash};
+
+/// One content file, open for reading and writing.
+#[derive(Debug)]
+pub struct Blob {
+    id: ContentId,
+    file: Arc<File>,
+    shelf: Arc<Shelf>,
+    /// The name is known to be on the disk for good.
+    name_durable: AtomicBool,
+    /// A barrier failed. The kernel has dropped the bytes it could not write and forgets the
+    /// error once told, so a second barrier would succeed and mean nothing.
+    lost: AtomicBool,
+}
+
+/// What changes whenever the bytes do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Length in bytes.
+    pub size: u64,
+    /// When the disk last took bytes.
+    pub modified: SystemTime,
+}
+
+impl Blob {
+    pub(super) fn new(id: ContentId, file: File, shelf: Arc<Shelf>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            file: Arc::new(file),
+            shelf,
+            name_durable: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+        })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> ContentId {
+        self.id
+    }
+
+    /// The descriptor, for those who pass it on.
+    #[must_use]
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Reads `len` bytes; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(len)
+            .map_err(|_| io::ErrorKind::OutOfMemory)?;
+        while bytes.len() < len {
+            let at = offset + bytes.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), at) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bytes.truncate(len); // the vector may have got more room than it asked for
+        Ok(bytes.into())
+    }
+
+    /// Writes all bytes.
+    ///
+    /// # Errors
+    /// The disk fails or is full; some of the bytes may stand.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Whether it has no bytes.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// What to compare before and after copying a file that somebody may be writing.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn stamp(&self) -> io::Result<Stamp> {
+        let data = self.file.metadata()?;
+        Ok(Stamp {
+            size: data.len(),
+            modified: data.modified()?,
+        })
+    }
+
+    /// Cuts the file, or extends it with zeros.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    /// Reserves room on the disk; with `keep_size` also beyond the end, else the file grows.
+    ///
+    /// # Errors
+    /// The disk is full, or its filesystem cannot reserve.
+    pub fn allocate(&self, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
+        let flags = if keep_size {
+            FallocateFlags::KEEP_SIZE
+        } else {
+            FallocateFlags::empty()
+        };
+        Ok(rustix::io::retry_on_intr(|| {
+            rustix::fs::fallocate(&self.file, flags, offset, len)
+        })?)
+    }
+
+    /// Waits until the bytes, and the name they stand under, are on the disk for good. After one
+    /// failure it fails for ever: what the file holds is then for the quarantine.
+    ///
+    /// # Errors
+    /// The disk fails, or has failed before.
+    pub fn sync(&self) -> io::Result<()> {
+        self.sync_data()?;
+        if !self.name_durable.load(Ordering::Acquire) {
+            self.shelf.sync_name(self.id)?;
+            self.name_durable.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.lost.load(Ordering::Acquire) {
+            return Err(io::Error::other(
+                "an earlier write to this file was lost by the disk",
+            ));
+        }
+        self.file
+            .sync_data()
+            .inspect_err(|_| self.lost.store(true, Ordering::Release))
+    }
+
+    /// Length and `QuickXorHash`, read from the first byte to the last.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn quick_xor(&self) -> io::Result<(u64, QuickXorHash)> {
+        let mut hash = QuickXor::new();
+        let size = each_piece(&self.file, None, |piece| hash.update(piece))?;
+        Ok((size, hash.finish()))
+    }
+
+    /// Length and xxh3, read from the first byte to the last.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn xxh3(&self) -> io::Result<(u64, u64)> {
+        let mut hash = Xxh3Default::new();
+        let size = each_piece(&self.file, None, |piece| hash.update(piece))?;
+        Ok((size, hash.digest()))
+    }
+
+    /// Lets [`Store::load`](super::Store::load) find this file as long as it is open.
+    pub(super) fn register(self: &Arc<Self>) {
+        self.shelf.open.lock().insert(self.id, Arc::downgrade(self));
+    }
+
+    /// Gives a fetched file its final name. The bytes are made durable first: whatever bears the
+    /// name of a content after a power cut is whole. The name itself may get lost, and then the
+    /// bytes are fetched again.
+    pub(super) fn finish_fill(self: &Arc<Self>) -> io::Result<()> {
+        self.sync_data()?;
+        std::fs::rename(self.shelf.fill_path(self.id), self.shelf.path(self.id))?;
+        self.register();
+        Ok(())
+    }
+
+    /// Gives up a fetched file that is not complete.
+    pub(super) fn discard_fill(&self) {
+        let path = self.shelf.fill_path(self.id);
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished fetch");
+        }
+    }
+}
+
+impl Drop for Blob {
+    fn drop(&mut self) {
+        let mut open = self.shelf.open.lock();
+        // Somebody may have opened the same content again in between.
+        if open
+            .get(&self.id)
+            .is_some_and(|held| held.strong_count() == 0)
+        {
+            open.remove(&self.id);
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! Which contents are open for writing.
+//!
+//! Bytes that an application has written, and nobody has sealed, are known to no record. So before
+//! a file is opened for writing, a line goes to `intents.log`, with one `write(2)` and no barrier:
+//! that survives the death of the daemon, and a power cut loses the unsealed bytes anyhow. Each
+//! line carries its own sum, `xxh3 {json}`, and stands or falls alone.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::shelf::sync_dir;
+use crate::tree::{ContentId, NodeId};
+
+/// From this length on the log is worth rewriting: some six thousand lines, a blink to read.
+const LARGE: u64 = 1024 * 1024;
+
+/// A content is open for writing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The file.
+    pub node: NodeId,
+    /// Its folder when it was opened.
+    pub parent: NodeId,
+    /// Its name when it was opened.
+    pub name: String,
+    /// What is being written to.
+    pub content: ContentId,
+    /// The boot in which this was: bytes of an earlier one may be incomplete.
+    pub boot: String,
+}
+
+/// A line of the log.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Begin(Intent),
+    End(ContentId),
+}
+
+/// The log of contents that are open for writing.
+#[derive(Debug)]
+pub struct Intents {
+    path: PathBuf,
+    boot: String,
+    log: Mutex<Log>,
+    /// Held through a rewriting; appending goes on meanwhile.
+    compacting: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Log {
+    file: File,
+    length: u64,
+    /// The last line may be cut short: the next one begins with a line feed of its own.
+    ragged: bool,
+    open: BTreeMap<ContentId, Intent>,
+    /// Lines that came since a rewriting began, to be added to the new file.
+    since: Option<Vec<u8>>,
+}
+
+impl Intents {
+    /// Opens the log, and tells what the previous run left open. That stays in the log until
+    /// [`end`](Self::end) is called for it.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn open(state_dir: &Path) -> io::Result<(Self, Vec<Intent>)> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        Self::open_in(state_dir, boot.trim())
+    }
+
+    fn open_in(state_dir: &Path, boot: &str) -> io::Result<(Self, Vec<Intent>)> {
+        let path = state_dir.join("intents.log");
+        let file = append_to(&path)?;
+        let text = std::fs::read(&path)?;
+        let (open, damaged) = replay(&text);
+        if damaged > 0 {
+            tracing::warn!(path = %path.display(), damaged, "damaged lines, as a crash leaves them");
+        }
+        let left: Vec<Intent> = open.values().cloned().collect();
+        let log = Log {
+            file,
+            length: text.len() as u64,
+            ragged: text.last().is_some_and(|last| *last != b'\n'),
+            open,
+            since: None,
+        };
+        let intents = Self {
+            path,
+            boot: boot.to_owned(),
+            log: Mutex::new(log),
+            compacting: Mutex::default(),
+        };
+        if !text.is_empty() {
+            // On a full disk the old log still serves.
+            if let Err(error) = intents.compact() {
+                tracing::warn!(%error, "cannot rewrite the intent log");
+            }
+        }
+        Ok((intents, left))
+    }
+
+    /// This boot of the machine.
+    #[must_use]
+    pub fn this_boot(&self) -> &str {
+        &self.boot
+    }
+
+    /// Writes down that a content is about to be written to. A second line for one content
+    /// replaces the first: the file was renamed meanwhile.
+    ///
+    /// # Errors
+    /// The disk fails or is full: the content must not be opened for writing then.
+    pub fn begin(&self, intent: Intent) -> io::Result<()> {
+        let content = intent.content;
+        let line = Line::Begin(intent);
+        let mut log = self.log.lock();
+        log.append(&line)?;
+        if let Line::Begin(intent) = line {
+            log.open.insert(content, intent);
+        }
+        Ok(())
+    }
+
+    /// Writes down that a content is sealed, or given up.
+    ///
+    /// # Errors
+    /// The disk fails or is full. Nothing is lost by that: the next start examines one content
+    /// more than it would have to.
+    pub fn end(&self, content: ContentId) -> io::Result<()> {
+        let mut log = self.log.lock();
+        match log.open.remove(&content) {
+            Some(_) => log.append(&Line::End(content)),
+            None => Ok(()),
+        }
+    }
+
+    /// The contents that are open for writing.
+    #[must_use]
+    pub fn opened(&self) -> Vec<ContentId> {
+        self.log.lock().open.keys().copied().collect()
+    }
+
+    /// Rewrites the log when it has grown large; whether it did. Waits for the disk, but nobody
+    /// who appends waits for that.
+    ///
+    /// # Errors
+    /// The disk fails or is full: the old log stands.
+    pub fn compact_if_large(&self) -> io::Result<bool> {
+        let worth_it = {
+            let log = self.log.lock();
+            let needed: u64 = log
+                .open
+                .values()
+                .map(|intent| 256 + intent.name.len() as u64)
+                .sum();
+            log.length > LARGE && log.length / 2 > needed
+        };
+        if worth_it {
+            self.compact()?;
+        }
+        Ok(worth_it)
+    }
+
+    /// Rewrites the log with what is open: aside, made durable, put in place.
+    ///
+    /// # Errors
+    /// The disk fails or is full: the old log stands.
+    pub fn compact(&self) -> io::Result<()> {
+        let _compacting = self.compacting.lock();
+        let lines: Vec<u8> = {
+            let mut log = self.log.lock();
+            log.since = Some(Vec::new());
+            log.open
+                .values()
+                .flat_map(|intent| encode(&Line::Begin(intent.clone())))
+                .collect()
+        };
+        let written = self.write_aside(&lines);
+        let mut log = self.log.lock();
+        let since = log.since.take().unwrap_or_default();
+        let aside = written?;
+        let mut file = append_to(&aside)?;
+        file.write_all(&since)?;
+        std::fs::rename(&aside, &self.path)?;
+        log.file = file;
+        log.length = (lines.len() + since.len()) as u64;
+        log.ragged = false;
+        drop(log);
+        self.path.parent().map_or(Ok(()), sync_dir)
+    }
+
+    fn write_aside(&self, lines: &[u8]) -> io::Result<PathBuf> {
+        let aside = self.path.with_extension("log.new");
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)?;
+        file.write_all(lines)?;
+        file.sync_all()?;
+        Ok(aside)
+    }
+}
+
+impl Log {
+    /// One line, in one write: a daemon that dies leaves it whole or not at all.
+    fn append(&mut self, line: &Line) -> io::Result<()> {
+        let mut bytes = encode(line);
+        if self.ragged {
+            bytes.insert(0, b'\n');
+        }
+        let written = loop {
+            match self.file.write(&bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.length += written as u64;
+        if let Some(last) = bytes[..written].last() {
+            self.ragged = *last != b'\n';
+        }
+        if written < bytes.len() {
+            return Err(io::ErrorKind::StorageFull.into()); // what else a file writes short for
+        }
+        if let Some(since) = &mut self.since {
+            since.extend_from_slice(&bytes);
+        }
+        Ok(())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn encode(line: &Line) -> Vec<u8> {
+    let json = serde_json::to_string(line).expect("numbers and text can always be JSON");
+    format!("{:016x} {json}\n", xxh3_64(json.as_bytes())).into_bytes()
+}
+
+fn decode(line: &[u8]) -> Option<Line> {
+    let (sum, json) = line.split_at_checked(17)?;
+    let sum = std::str::from_utf8(sum).ok()?.strip_suffix(' ')?;
+    let whole = u64::from_str_radix(sum, 16).ok()? == xxh3_64(json);
+    whole.then(|| serde_json::from_slice(json).ok())?
+}
+
+/// What is open at the end of a log, and how many lines are damaged.
+fn replay(text: &[u8]) -> (BTreeMap<ContentId, Intent>, usize) {
+    let (mut open, mut damaged) = (BTreeMap::new(), 0);
+    for line in text
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        match decode(line) {
+            Some(Line::Begin(intent)) => {
+                open.insert(intent.content, intent);
+            }
+            Some(Line::End(content)) => {
+                open.remove(&content);
+            }
+            None => damaged += 1,
+        }
+    }
+    (open, damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn intent(content: u64) -> Intent {
+        Intent {
+            node: NodeId(content + 100),
+            parent: NodeId::ROOT,
+            name: format!("line\nfeed {content}.jpg"),
+            content: ContentId(content),
+            boot: "boot 1".to_owned(),
+        }
+    }
+
+    fn reopen(dir: &Path) -> (Intents, Vec<Intent>) {
+        Intents::open_in(dir, "boot 2").unwrap()
+    }
+
+    fn damage(dir: &Path, with: impl FnOnce(&mut Vec<u8>)) {
+        let path = dir.join("intents.log");
+        let mut text = std::fs::read(&path).unwrap();
+        with(&mut text);
+        std::fs::write(&path, text).unwrap();
+    }
+
+    #[test]
+    fn what_was_begun_and_not_ended_is_left_open_with_the_boot_it_was_begun_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let (intents, left) = Intents::open_in(dir.path(), "boot 1").unwrap();
+        assert_eq!(left, []);
+        for content in 1..=3 {
+            intents.begin(intent(content)).unwrap();
+        }
+        intents.end(ContentId(2)).unwrap();
+        intents.end(ContentId(9)).unwrap(); // never begun: nothing to say
+        assert_eq!(intents.opened(), [ContentId(1), ContentId(3)]);
+
+        let (intents, left) = reopen(dir.path());
+        assert_eq!(left, [intent(1), intent(3)]);
+        assert_eq!(intents.this_boot(), "boot 2");
+        intents.end(ContentId(1)).unwrap();
+        // Not yet ended: still there after a second crash.
+        assert_eq!(reopen(dir.path()).1, [intent(3)]);
+    }
+
+    #[test]
+    fn the_name_of_the_last_line_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (intents, _) = reopen(dir.path());
+        intents.begin(intent(1)).unwrap();
+        let renamed = Intent {
+            name: "renamed.jpg".to_owned(),
+            ..intent(1)
+        };
+        intents.begin(renamed.clone()).unwrap();
+        assert_eq!(reopen(dir.path()).1, [renamed]);
+    }
+
+    #[test]
+    fn a_torn_tail_is_passed_over_and_spoils_nothing_that_follows() {
+        let dir = tempfile::tempdir().unwrap();
+        let (intents, _) = reopen(dir.path());
+        intents.begin(intent(1)).unwrap();
+        intents.begin(intent(2)).unwrap();
+        damage(dir.path(), |text| text.truncate(text.len() - 5));
+        let (intents, left) = reopen(dir.path());
+        assert_eq!(left, [intent(1)]);
+        intents.begin(intent(3)).unwrap();
+        assert_eq!(reopen(dir.path()).1, [intent(1), intent(3)]);
+    }
+
+    #[test]
+    fn a_ragged_log_that_could_not_be_rewritten_takes_lines_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        reopen(dir.path()).0.begin(intent(1)).unwrap();
+        damage(dir.path(), |text| text.extend_from_slice(b"0123"));
+        std::fs::create_dir(dir.path().join("intents.log.new")).unwrap();
+        let (intents, left) = reopen(dir.path());
+        assert_eq!(left, [intent(1)]);
+        intents.begin(intent(2)).unwrap();
+        assert_eq!(reopen(dir.path()).1, [intent(1), intent(2)]);
+    }
+
+    #[test]
+    fn a_flipped_bit_costs_its_own_line_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (intents, _) = reopen(dir.path());
+        (1..=3).for_each(|content| intents.begin(intent(content)).unwrap());
+        damage(dir.path(), |text| {
+            let at = text.iter().position(|byte| *byte == b'\n').unwrap() + 40;
+            text[at] ^= 1;
+        });
+        assert_eq!(reopen(dir.path()).1, [intent(1), intent(3)]);
+    }
+
+    #[test]
+    fn a_large_log_shrinks_to_what_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let (intents, _) = reopen(dir.path());
+        intents.begin(intent(1)).unwrap();
+        assert!(!intents.compact_if_large().unwrap());
+        let mut content = 2;
+        while intents.log.lock().length <= LARGE {
+            intents.begin(intent(content)).unwrap();
+            intents.end(ContentId(content)).unwrap();
+            content += 1;
+        }
+        assert!(intents.compact_if_large().unwrap());
+        assert_eq!(
+            std::fs::metadata(dir.path().join("intents.log"))
+                .unwrap()
+                .len(),
+            encode(&Line::Begin(intent(1))).len() as u64
+        );
+        intents.begin(intent(7)).unwrap();
+        assert_eq!(reopen(dir.path()).1, [intent(1), intent(7)]);
+    }
+
+    #[test]
+    fn lines_that_come_during_a_rewriting_are_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let (intents, _) = reopen(dir.path());
+        std::thread::scope(|scope| {
+            let rewriting = scope.spawn(|| (0..20).for_each(|_| intents.compact().unwrap()));
+            let mut content = 0;
+            while !rewriting.is_finished() || content < 50 {
+                content += 1;
+                intents.begin(intent(content)).unwrap();
+                if content % 3 != 0 {
+                    intents.end(ContentId(content)).unwrap();
+                }
+            }
+        });
+        let open = intents.opened();
+        assert!(open.iter().all(|id| id.0 % 3 == 0) && open.len() > 15);
+        let left: Vec<ContentId> = reopen(dir.path())
+            .1
+            .iter()
+            .map(|intent| intent.content)
+            .collect();
+        assert_eq!(left, open);
+    }
+
+    #[test]
+    fn the_machine_tells_which_boot_this_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (intents, _) = Intents::open(dir.path()).unwrap();
+        assert_eq!(intents.this_boot().len(), 36);
+    }
+
+    proptest! {
+        #[test]
+        fn no_log_however_damaged_stops_a_start(
+            text in proptest::collection::vec(any::<u8>(), 0..300),
+            cut in 0usize..400,
+        ) {
+            let mut log: Vec<u8> = (1..=3).flat_map(|n| encode(&Line::Begin(intent(n)))).collect();
+            log.truncate(cut);
+            log.extend(text);
+            let (open, _) = replay(&log);
+            prop_assert!(open.values().all(|found| *found == intent(found.content.0)));
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Where the content files stand, and under which names.
+//!
+//! `content/12/34/0000000000123456` is a content, `….fill` beside it one that is still being
+//! fetched. Neighbouring numbers share a directory, so that making a burst of new files durable
+//! costs one directory, not one each. Everything else is none of ours: it is moved aside to
+//! `quarantine/`, with a line in `quarantine/REPORT`, and never deleted.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, DirEntry, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::blob::Blob;
+use crate::tree::ContentId;
+
+/// What marks a content that is not complete.
+const FILL: &str = ".fill";
+
+/// Numbers count up from 1 and never get here: a name that claims to be beyond was not given by us,
+/// and must not push the count to where it ends.
+const BEYOND: u64 = 1 << 62;
+
+/// The places on disk, shared by the store and all its open files.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    content: PathBuf,
+    quarantine: PathBuf,
+    /// The last number given out.
+    pub(super) last: AtomicU64,
+    /// One open file a content, as long as anybody holds it.
+    pub(super) open: Mutex<HashMap<ContentId, Weak<Blob>>>,
+    /// Directories whose own names are known to be on the disk for good.
+    durable: Mutex<HashSet<PathBuf>>,
+    /// Held while a file moves to the quarantine: two must not take one name.
+    moving: Mutex<()>,
+}
+
+/// A name below `content/`.
+pub(super) enum Seen {
+    /// A content.
+    Content(ContentId),
+    /// A content that is, or was, being fetched.
+    Fill(ContentId),
+    /// Anything else.
+    Unknown,
+}
+
+impl Shelf {
+    /// Finds the places, or makes them.
+    pub(super) fn open(state_dir: &Path) -> io::Result<Arc<Self>> {
+        let shelf = Self {
+            content: state_dir.join("content"),
+            quarantine: state_dir.join("quarantine"),
+            last: AtomicU64::new(0),
+            open: Mutex::default(),
+            durable: Mutex::default(),
+            moving: Mutex::default(),
+        };
+        for dir in [&shelf.content, &shelf.quarantine] {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            // Pictures that nobody has published yet are nobody else's business.
+            std::fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+        }
+        sync_dir(state_dir)?;
+        Ok(Arc::new(shelf))
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.content
+    }
+
+    fn leaf(&self, id: ContentId) -> PathBuf {
+        let [.., high, low, _] = id.0.to_be_bytes();
+        self.content
+            .join(format!("{high:02x}"))
+            .join(format!("{low:02x}"))
+    }
+
+    /// Where a content stands.
+    pub(super) fn path(&self, id: ContentId) -> PathBuf {
+        self.leaf(id).join(format!("{:016x}", id.0))
+    }
+
+    /// Where it stands while it is being fetched.
+    pub(super) fn fill_path(&self, id: ContentId) -> PathBuf {
+        self.leaf(id).join(format!("{:016x}{FILL}", id.0))
+    }
+
+    /// Makes a new file; its directory too, when it is the first in it.
+    pub(super) fn make(&self, path: &Path) -> io::Result<File> {
+        let options = {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true).mode(0o600);
+            options
+        };
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let leaf = path.parent().unwrap_or(&self.content);
+                DirBuilder::new().recursive(true).mode(0o700).create(leaf)?;
+                options.open(path)
+            }
+            other => other,
+        }
+    }
+
+    /// Makes the name of a content durable.
+    pub(super) fn sync_name(&self, id: ContentId) -> io::Result<()> {
+        let leaf = self.leaf(id);
+        sync_dir(&leaf)?;
+        if self.durable.lock().contains(&leaf) {
+            return Ok(());
+        }
+        for above in leaf.ancestors().skip(1).take(2) {
+            sync_dir(above)?;
+        }
+        self.durable.lock().insert(leaf);
+        Ok(())
+    }
+
+    /// Shows everything below `content/`. What vanishes meanwhile is passed over.
+    pub(super) fn walk(&self, mut see: impl FnMut(Seen, &DirEntry)) -> io::Result<()> {
+        for high in std::fs::read_dir(&self.content)? {
+            let high = high?;
+            if !is_branch(&high)? {
+                see(Seen::Unknown, &high);
+                continue;
+            }
+            for low in std::fs::read_dir(high.path())? {
+                let low = low?;
+                if !is_branch(&low)? {
+                    see(Seen::Unknown, &low);
+                    continue;
+                }
+                for entry in std::fs::read_dir(low.path())? {
+                    let entry = entry?;
+                    see(self.name_of(&entry), &entry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn name_of(&self, entry: &DirEntry) -> Seen {
+        let name = entry.file_name();
+        let number = name
+            .to_str()
+            .map(|name| name.strip_suffix(FILL).unwrap_or(name));
+        let is_file = matches!(entry.file_type(), Ok(kind) if kind.is_file());
+        match number.and_then(parse) {
+            Some(id) if is_file && entry.path() == self.path(id) => Seen::Content(id),
+            Some(id) if is_file && entry.path() == self.fill_path(id) => Seen::Fill(id),
+            _ => Seen::Unknown,
+        }
+    }
+
+    /// Numbers that files in the quarantine bear: they stay theirs.
+    pub(super) fn quarantined(&self) -> io::Result<u64> {
+        let mut highest = 0;
+        for entry in std::fs::read_dir(&self.quarantine)? {
+            let name = entry?.file_name();
+            let number = name
+                .to_str()
+                .and_then(|name| name.get(..16))
+                .and_then(parse);
+            highest = highest.max(number.map_or(0, |id| id.0));
+        }
+        Ok(highest)
+    }
+
+    /// Moves a file aside and writes down why. The line comes first: nothing stands in the
+    /// quarantine unexplained.
+    pub(super) fn quarantine(&self, path: &Path, why: &str) -> io::Result<PathBuf> {
+        let _moving = self.moving.lock();
+        std::fs::symlink_metadata(path)?;
+        let name = path.file_name().unwrap_or(OsStr::new("unnamed"));
+        let mut target = self.quarantine.join(name);
+        for copy in 1u32.. {
+            match std::fs::symlink_metadata(&target) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    let mut name = name.to_owned();
+                    name.push(format!(".{copy}"));
+                    target = self.quarantine.join(name);
+                }
+            }
+        }
+        let line = format!(
+            "{}\t{}\t{}\t{}\n",
+            jiff::Timestamp::now(),
+            path.display().to_string().escape_debug(),
+            target.display().to_string().escape_debug(),
+            why.escape_debug(),
+        );
+        let mut report = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(self.quarantine.join("REPORT"))?;
+        report.write_all(line.as_bytes())?;
+        report.sync_all()?;
+        std::fs::rename(path, &target)?;
+        sync_dir(&self.quarantine)?;
+        if let Some(from) = path.parent() {
+            sync_dir(from)?;
+        }
+        tracing::error!(path = %path.display(), moved_to = %target.display(), why, "quarantined");
+        Ok(target)
+    }
+}
+
+/// One of the 256 directories of a level.
+fn is_branch(entry: &DirEntry) -> io::Result<bool> {
+    let name = entry.file_name();
+    let hex = name
+        .as_encoded_bytes()
+        .iter()
+        .all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    Ok(hex && name.len() == 2 && entry.file_type()?.is_dir())
+}
+
+fn parse(name: &str) -> Option<ContentId> {
+    let hex = name.len() == 16 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    u64::from_str_radix(name, 16)
+        .ok()
+        .filter(|id| hex && *id < BEYOND)
+        .map(ContentId)
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
