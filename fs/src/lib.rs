@@ -4,5 +4,9 @@
 //! to the outside; [`vfs`] holds the use cases; [`tree`], [`content`] and [`outbox`] decide.
 //! [`run`](daemon::run) wires them together.
 
+pub mod content;
 pub mod tree;
+pub mod outbox;
+pub mod ports;
+pub mod sync;
 pub mod vfs;

@@ -1,5 +1,150 @@
 //! The use cases of a mounted drive: lookup, read, write, rename, flush.
 //!
-//! No type of the kernel's or of HTTP comes in here; `mount` and `origin` translate.
+//! No type of the kernel's or of HTTP comes in here; `mount` and `origin` translate. Every
+//! operation is a future that is ready at its first poll when nothing has to be waited for. Three
+//! things are ever waited for: our own disk, to keep a promise; the network, for bytes or names
+//! that are not here, and that no longer than [`VfsConfig::timeout`]; and the writer before us on
+//! the same file.
 
+mod data;
+mod error;
+mod evict;
+mod fetch;
+mod lookup;
+mod names;
+mod opened;
+mod picture;
+mod recover;
+mod status;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_util::task::TaskTracker;
+
+pub use self::error::VfsError;
+pub use self::evict::Budget;
+pub use self::picture::Picture;
+pub use self::recover::{Recovery, StartError, recover};
+pub use self::status::{ParkedChange, Status};
+pub use self::types::{Attr, Listed, OpenMode, RenameFlags, SetAttr, Space};
+use self::fetch::{Fills, Listings};
+use self::opened::Opened;
+use crate::content::intents::Intents;
+use crate::content::store::Store;
+use crate::outbox::drain::Outbox;
+use crate::outbox::ledger::Ledger;
 pub use crate::ports;
+use crate::ports::{Drive, Quota};
+pub use crate::tree::{HandleId, Kind, NodeId};
+
+/// How the filesystem goes about its work.
+#[derive(Clone, Debug)]
+pub struct VfsConfig {
+    /// The longest that a call may wait for the network.
+    pub timeout: Duration,
+    /// Refuse every change.
+    pub read_only: bool,
+    /// A change of metadata makes a version on this drive.
+    pub drive_has_versions: bool,
+    /// What confirmed contents may take of the disk.
+    pub budget: Budget,
+}
+
+/// Files up to this size are made complete before `open` returns: one request, and an
+/// application handles a failing open better than a failing read. The same limit as design 3.1
+/// sets for the origin; at home broadband's 50 Mbit/s it is little more than a second.
+pub const SMALL: u64 = 8 << 20;
+
+/// A mounted drive.
+pub struct Vfs {
+    ledger: Arc<Ledger>,
+    store: Arc<Store>,
+    intents: Arc<Intents>,
+    drive: Arc<dyn Drive>,
+    outbox: Arc<Outbox>,
+    config: VfsConfig,
+    table: Mutex<Table>,
+    listings: Listings,
+    fills: Fills,
+    quota: Mutex<Option<Quota>>,
+    next_handle: AtomicU64,
+    /// Work that goes on after a call has been answered.
+    tasks: TaskTracker,
+    /// Held for reading while a listing is fetched and applied, for writing while a delta round
+    /// is: a listing must not bring back a state that a round has already replaced.
+    remote: Arc<tokio::sync::RwLock<()>>,
+}
+
+/// What is open. Where both locks are needed, this one comes before the ledger's.
+#[derive(Default)]
+struct Table {
+    handles: HashMap<HandleId, Arc<opened::Handle>>,
+    files: HashMap<NodeId, Arc<Opened>>,
+}
+
+impl Vfs {
+    /// A filesystem over what was recovered.
+    #[must_use]
+    pub fn new(
+        ledger: Arc<Ledger>,
+        store: Arc<Store>,
+        intents: Arc<Intents>,
+        drive: Arc<dyn Drive>,
+        outbox: Arc<Outbox>,
+        config: VfsConfig,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            ledger,
+            store,
+            intents,
+            drive,
+            outbox,
+            config,
+            table: Mutex::default(),
+            listings: Listings::default(),
+            fills: Fills::default(),
+            quota: Mutex::default(),
+            next_handle: AtomicU64::new(1),
+            tasks: TaskTracker::new(),
+            remote: Arc::default(),
+        })
+    }
+
+    /// The tree and its journal.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// The drive behind.
+    #[must_use]
+    pub fn drive(&self) -> &Arc<dyn Drive> {
+        &self.drive
+    }
+
+    /// Held for writing while a delta round is applied.
+    #[must_use]
+    pub fn remote(&self) -> &Arc<tokio::sync::RwLock<()>> {
+        &self.remote
+    }
+
+    /// Remembers the drive's space, as it was last told.
+    pub fn set_quota(&self, quota: Option<Quota>) {
+        *self.quota.lock() = quota;
+    }
+
+    /// Waits for the work that goes on after calls were answered, at most this long.
+    pub async fn quiesce(&self, limit: Duration) {
+        self.tasks.close();
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+            tracing::warn!("left work behind at the stop; the journal knows of it");
+        }
+    }
+}

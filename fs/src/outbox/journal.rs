@@ -108,6 +108,15 @@ impl Ticket {
     pub async fn durable(self) -> Result<(), CommitFailed> {
         self.0.await.unwrap_or_else(|_| Err(CommitFailed("the committer has stopped".into())))
     }
+
+    /// Waits, outside of the runtime.
+    ///
+    /// # Errors
+    /// It is not durable: the disk refused.
+    pub fn wait(self) -> Result<(), CommitFailed> {
+        let stopped = |_| Err(CommitFailed("the committer has stopped".into()));
+        self.0.blocking_recv().unwrap_or_else(stopped)
+    }
 }
 
 enum Order {

@@ -77,7 +77,7 @@ impl Settle {
                     modified: Some(*modified),
                     held: None, // a rename does not care for the version: the content is theirs
                 };
-                match self.drive.update(item, &update).await {
+                match self.drive.update(item, update).await {
                     Err(DriveError::NotFound) => self.missing(*node, item).await,
                     Err(DriveError::NameTaken) => self.move_blocked(*node, parent, name).await,
                     Ok(moved) => {
@@ -89,7 +89,7 @@ impl Settle {
             }
             Step::SetTime { node, item, modified } => {
                 let update = Update { modified: Some(*modified), ..Update::default() };
-                let set = self.drive.update(item, &update).await;
+                let set = self.drive.update(item, update).await;
                 match set {
                     Err(DriveError::NotFound) => self.missing(*node, item).await,
                     other => self.confirm(other, *node, step, Some(*modified)).await,

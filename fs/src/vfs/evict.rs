@@ -1,0 +1,78 @@
+//! Room for new contents: gives up what the drive has confirmed, the longest unused first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Vfs;
+pub use crate::content::eviction::Budget;
+use crate::content::eviction::{Entry, choose};
+use crate::tree::{ContentId, NodeId};
+
+/// How often the budget is looked at. A home line fills at most some hundred MB in that time,
+/// which `min_free` has to be larger than.
+const SWEEP: Duration = Duration::from_secs(20);
+
+impl Vfs {
+    /// Keeps contents within their budget until `stop`.
+    pub async fn keep_budget(self: Arc<Self>, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+            self.evict(SystemTime::now());
+        }
+    }
+
+    /// Gives up what is over the budget. Returns how many contents that were.
+    pub fn evict(&self, now: SystemTime) -> usize {
+        let free = match self.store.free_bytes() {
+            Ok(free) => free,
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell how much of the cache disk is free");
+                u64::MAX
+            }
+        };
+        let mut owners: HashMap<ContentId, NodeId> = HashMap::new();
+        let mut entries = Vec::new();
+        {
+            let books = self.ledger.books();
+            for node in books.tree.nodes() {
+                let (Some(content), Some(held)) = (node.evictable(), &node.held) else { continue };
+                if books.open.contains(&node.id) {
+                    continue;
+                }
+                owners.insert(content, node.id);
+                let used = books.used.get(&content).copied().unwrap_or(node.ctime);
+                entries.push(Entry { id: content, bytes: held.size, last_used: used });
+            }
+        }
+        let chosen = choose(entries, self.config.budget, free, now);
+        if chosen.is_empty() {
+            return 0;
+        }
+        let (count, _ticket) = self.ledger.change(|books| {
+            let mut count = 0;
+            for content in chosen {
+                let Some(id) = owners.get(&content).copied() else { continue };
+                // Looked at again: it may have been opened or written since.
+                let still = !books.open.contains(&id)
+                    && books.tree.node(id).and_then(crate::tree::Node::evictable) == Some(content);
+                if still {
+                    books.tree.edit(id, now, |node| {
+                        if let Some(held) = node.held.take() {
+                            // The bytes that we had are the drive's: so is their hash.
+                            if let Some(base) = &mut node.baseline {
+                                base.hash = base.hash.or(held.hash);
+                            }
+                        }
+                    });
+                    books.tree.discard(content);
+                    books.used.remove(&content);
+                    count += 1;
+                }
+            }
+            count
+        });
+        count
+    }
+}

@@ -1,0 +1,229 @@
+//! What is not here: listings and contents, asked of the drive once for all who want them.
+//!
+//! A fetch belongs to nobody who waits for it: it runs as a task of its own, and a caller that
+//! gives up, or runs out of time, takes nothing from the others.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+
+use super::{NodeId, Vfs, VfsError};
+use crate::content::fill::Fill;
+use crate::content::store::{Blob, Store};
+use crate::outbox::ledger::Ledger;
+use crate::ports::{Drive, DriveError};
+use crate::tree::{Generation, Held, ItemId, Scope};
+
+type Listing = Shared<BoxFuture<'static, Result<(), Arc<DriveError>>>>;
+
+/// Listings under way, by folder.
+pub(super) type Listings = Arc<Mutex<HashMap<NodeId, Listing>>>;
+
+/// Contents that are here in part, by node.
+pub(super) type Fills = Arc<Mutex<HashMap<NodeId, (Generation, Arc<Fill>)>>>;
+
+/// How many contents may be here in part at once. Each is a file and a descriptor; a crawler
+/// that opens more large files than this at a time makes the oldest start over.
+const FILLS: usize = 256;
+
+impl Vfs {
+    /// Waits for something of the network's, at most as long as a call may.
+    pub(super) async fn in_time<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, VfsError>
+    where
+        VfsError: From<E>,
+    {
+        match tokio::time::timeout(self.config.timeout, work).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(VfsError::TimedOut),
+        }
+    }
+
+    /// Fetches a folder's children and brings them into the tree.
+    pub(super) async fn list_from_drive(&self, dir: NodeId) -> Result<(), VfsError> {
+        let item = {
+            let books = self.ledger.books();
+            match books.tree.item_of(dir) {
+                Some(item) => item.clone(),
+                None => return Ok(()), // the drive has never seen it: all children are known
+            }
+        };
+        let listing = {
+            let mut listings = self.listings.lock();
+            if let Some(running) = listings.get(&dir) {
+                running.clone()
+            } else {
+                let work = list(
+                    self.ledger.clone(),
+                    self.drive.clone(),
+                    self.remote.clone(),
+                    dir,
+                    item,
+                );
+                let listings_of = self.listings.clone();
+                let task = self.tasks.spawn(async move {
+                    let result = work.await.map_err(Arc::new);
+                    listings_of.lock().remove(&dir);
+                    result
+                });
+                let shared = task
+                    .map(|done| {
+                        done.unwrap_or_else(|error| {
+                            let what = format!("a listing ended early: {error}");
+                            Err(Arc::new(DriveError::Unavailable { what, retry_after: None }))
+                        })
+                    })
+                    .boxed()
+                    .shared();
+                listings.insert(dir, shared.clone());
+                shared
+            }
+        };
+        self.in_time(listing).await
+    }
+
+    /// The fill of a node's present content.
+    pub(super) fn fill(&self, id: NodeId) -> Result<(Generation, Arc<Fill>), VfsError> {
+        let (generation, item, size) = {
+            let books = self.ledger.books();
+            let node = books.node(id).ok_or(VfsError::NotFound)?;
+            let base = node.baseline.as_ref().ok_or(VfsError::NotFound)?;
+            (node.generation, base.item.clone(), base.size)
+        };
+        let mut fills = self.fills.lock();
+        if let Some((of, fill)) = fills.get(&id)
+            && *of == generation
+        {
+            return Ok((generation, fill.clone()));
+        }
+        if fills.len() >= FILLS
+            && let Some(other) = fills.keys().find(|other| **other != id).copied()
+        {
+            fills.remove(&other);
+        }
+        let fill = Fill::start(&self.store, self.drive.clone(), item, size)?;
+        fills.insert(id, (generation, fill.clone()));
+        Ok((generation, fill))
+    }
+
+    /// Completes a node's content: one request for a file that is not here at all.
+    pub(super) async fn complete(&self, id: NodeId) -> Result<Arc<Blob>, VfsError> {
+        // What was replaced remotely while it was being fetched is fetched anew, once.
+        for last in [false, true] {
+            let (generation, fill) = self.fill(id)?;
+            match self.in_time(fill.complete()).await {
+                Ok(blob) => {
+                    self.adopt(id, generation, &blob).await;
+                    return Ok(blob);
+                }
+                Err(error) => {
+                    if matches!(error, VfsError::Unreachable(_)) {
+                        self.look_again(id, &error).await;
+                    }
+                    self.forget_fill(id, generation, &fill);
+                    if last || self.generation(id) == Some(generation) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Err(VfsError::TimedOut)
+    }
+
+    /// A fill that is complete becomes the content that we hold.
+    pub(super) async fn adopt(&self, id: NodeId, generation: Generation, blob: &Arc<Blob>) {
+        let wanted = {
+            let books = self.ledger.books();
+            books.tree.node(id).is_some_and(|node| {
+                node.generation == generation && node.held.is_none() && node.baseline.is_some()
+            })
+        };
+        if wanted {
+            let hashing = blob.clone();
+            let hashed = tokio::task::spawn_blocking(move || hashing.quick_xor()).await;
+            let Ok(Ok((size, hash))) = hashed else { return };
+            let held = Held { content: blob.id(), generation, size, hash: Some(hash) };
+            let now = SystemTime::now();
+            let (adopted, _ticket) = self.ledger.change(|books| {
+                let fits = books.tree.node(id).is_some_and(|node| {
+                    node.generation == generation && node.held.is_none() && node.baseline.is_some()
+                });
+                if fits {
+                    books.used.insert(held.content, now);
+                    books.tree.edit(id, now, |node| {
+                        // The stream's own length counts, not the one that was told (trap T5).
+                        node.size = held.size;
+                        node.held = Some(held);
+                    });
+                }
+                fits
+            });
+            if !adopted {
+                self.store.remove(blob.id());
+            }
+        }
+        self.fills.lock().remove(&id);
+    }
+
+    fn forget_fill(&self, id: NodeId, generation: Generation, fill: &Arc<Fill>) {
+        let mut fills = self.fills.lock();
+        if fills.get(&id).is_some_and(|(of, it)| *of == generation && Arc::ptr_eq(it, fill)) {
+            fills.remove(&id);
+        }
+    }
+
+    pub(super) fn generation(&self, id: NodeId) -> Option<Generation> {
+        self.ledger.books().node(id).map(|node| node.generation)
+    }
+
+    /// The content was not what we were told: asks for the item, so that the tree knows.
+    async fn look_again(&self, id: NodeId, error: &VfsError) {
+        let item = {
+            let books = self.ledger.books();
+            books.node(id).and_then(|node| node.baseline.as_ref()).map(|base| base.item.clone())
+        };
+        let Some(item) = item else { return };
+        tracing::debug!(node = %id, %error, "content was not as expected; asking for the item");
+        let Ok(now_there) = self.in_time(self.drive.item(&item)).await else { return };
+        let now = SystemTime::now();
+        let (effects, _ticket) = self.ledger.change(|books| {
+            let writing = books.writing.clone();
+            books.tree.apply(&[now_there], Scope::Round, &|id| writing.contains(&id), now)
+        });
+        self.ledger.announce(effects);
+    }
+
+    /// The store of contents.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+}
+
+async fn list(
+    ledger: Arc<Ledger>,
+    drive: Arc<dyn Drive>,
+    remote: Arc<tokio::sync::RwLock<()>>,
+    dir: NodeId,
+    item: ItemId,
+) -> Result<(), DriveError> {
+    let _reading = remote.read().await;
+    let items = drive.children(&item).await?;
+    let now = SystemTime::now();
+    let (effects, _ticket) = ledger.change(|books| {
+        if books.tree.item_of(dir) != Some(&item) {
+            return crate::tree::Effects::default(); // replaced meanwhile; the next look lists that
+        }
+        let writing = books.writing.clone();
+        books.tree.apply(&items, Scope::Listing(dir), &|id| writing.contains(&id), now)
+    });
+    ledger.announce(effects);
+    Ok(())
+}

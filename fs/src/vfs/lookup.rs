@@ -1,0 +1,132 @@
+//! Names to nodes: lookup, attributes, listings.
+//!
+//! A folder's children are fetched when somebody first looks into it, and are known from then on:
+//! delta keeps them fresh. So an absence is answered from memory, and a name that the drive was
+//! never asked for is never called absent (invariant 7).
+
+use tuyun_protocol::ImagePath;
+
+use super::{Attr, Kind, Listed, NodeId, Space, Vfs, VfsError};
+
+/// What is reported as the size of a drive that does not tell: large enough that nobody refuses
+/// to write, and a power of two that stands out. The drive's own 507 speaks when it is full.
+const UNKNOWN_SPACE: u64 = 1 << 50;
+
+impl Vfs {
+    /// The node of a name. `NotFound` only when it is known to be absent.
+    ///
+    /// # Errors
+    /// It is absent, or cannot be known at present.
+    pub async fn lookup(&self, parent: NodeId, name: &str) -> Result<Attr, VfsError> {
+        if let Some(known) = self.lookup_known(parent, name)? {
+            return known.ok_or(VfsError::NotFound);
+        }
+        self.list_from_drive(parent).await?;
+        self.lookup_known(parent, name)?.flatten().ok_or(VfsError::NotFound)
+    }
+
+    /// From memory: `None` when the folder has to be listed first.
+    fn lookup_known(&self, parent: NodeId, name: &str) -> Result<Option<Option<Attr>>, VfsError> {
+        let books = self.ledger.books();
+        let dir = books.tree.node(parent).ok_or(VfsError::NotFound)?;
+        if dir.kind != Kind::Directory {
+            return Err(VfsError::NotDirectory);
+        }
+        if let Some(node) = books.tree.child(parent, name) {
+            return Ok(Some((node.kind != Kind::Hidden).then(|| Attr::from(node))));
+        }
+        Ok(dir.listed.then_some(None))
+    }
+
+    /// A node's attributes.
+    ///
+    /// # Errors
+    /// The node is gone.
+    pub async fn attr(&self, node: NodeId) -> Result<Attr, VfsError> {
+        self.attr_now(node)
+    }
+
+    pub(super) fn attr_now(&self, node: NodeId) -> Result<Attr, VfsError> {
+        let pinned = self.table.lock().files.get(&node).and_then(|file| file.size());
+        let books = self.ledger.books();
+        let mut attr = books.node(node).map(Attr::from).ok_or(VfsError::NotFound)?;
+        if let Some(size) = pinned {
+            // Remote content takes effect at the last close.
+            attr.size = size;
+        }
+        Ok(attr)
+    }
+
+    /// The folder that a node is in; the root is in itself.
+    ///
+    /// # Errors
+    /// The node is gone.
+    pub async fn parent(&self, node: NodeId) -> Result<NodeId, VfsError> {
+        let books = self.ledger.books();
+        let node = books.node(node).ok_or(VfsError::NotFound)?;
+        Ok(node.place.as_ref().map_or(NodeId::ROOT, |place| place.parent))
+    }
+
+    /// A folder's children, as they are now.
+    ///
+    /// # Errors
+    /// It is no folder, or cannot be listed at present.
+    pub async fn list(&self, dir: NodeId) -> Result<Vec<Listed>, VfsError> {
+        self.know_children(dir).await?;
+        let books = self.ledger.books();
+        Ok(books
+            .tree
+            .children(dir)
+            .filter(|node| node.kind != Kind::Hidden)
+            .filter_map(|node| {
+                let name = node.place.as_ref()?.name.clone();
+                Some(Listed { name, attr: Attr::from(node) })
+            })
+            .collect())
+    }
+
+    /// Lists a folder unless all of its children are known.
+    pub(super) async fn know_children(&self, dir: NodeId) -> Result<(), VfsError> {
+        let listed = {
+            let books = self.ledger.books();
+            let node = books.tree.node(dir).ok_or(VfsError::NotFound)?;
+            if node.kind != Kind::Directory {
+                return Err(VfsError::NotDirectory);
+            }
+            node.listed
+        };
+        if listed { Ok(()) } else { self.list_from_drive(dir).await }
+    }
+
+    /// The node at a path below the root.
+    ///
+    /// # Errors
+    /// As for [`lookup`](Self::lookup).
+    pub async fn resolve(&self, path: &ImagePath) -> Result<Attr, VfsError> {
+        let mut at = self.attr_now(NodeId::ROOT)?;
+        for name in path.as_str().split('/').filter(|name| !name.is_empty()) {
+            at = match self.lookup(at.node, name).await {
+                // A file where a folder should be: there is nothing below it.
+                Err(VfsError::NotDirectory) => return Err(VfsError::NotFound),
+                other => other?,
+            };
+        }
+        Ok(at)
+    }
+
+    /// Space on the drive, as it was last told: never asks.
+    #[must_use]
+    pub fn space(&self) -> Space {
+        let files = self.ledger.books().tree.len() as u64;
+        match *self.quota.lock() {
+            Some(quota) => Space { total: quota.total, free: quota.remaining, files },
+            None => Space { total: UNKNOWN_SPACE, free: UNKNOWN_SPACE, files },
+        }
+    }
+
+    /// The path of a node below the root, for messages.
+    #[must_use]
+    pub fn path(&self, node: NodeId) -> Option<String> {
+        self.ledger.books().tree.path(node)
+    }
+}

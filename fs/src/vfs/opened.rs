@@ -1,0 +1,126 @@
+//! An open file: the bytes behind it, which stay the same until the last close.
+//!
+//! A sealed content never changes (invariant 3). The first write after a seal therefore begins a
+//! new content file: a copy, or an empty one when the file is cut to nothing. The sealed one goes
+//! on being what the journal names and what uploads read, until the next seal takes its place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::NodeId;
+use crate::content::fill::Fill;
+use crate::content::readahead::ReadAhead;
+use crate::content::store::Blob;
+use crate::tree::{ContentId, Generation};
+
+/// The bytes behind an open file.
+#[derive(Clone)]
+pub(super) enum Source {
+    /// Nobody has asked for them yet.
+    Unknown,
+    /// All of them, sealed: to be copied before a write.
+    Sealed(Arc<Blob>),
+    /// All of them, being written.
+    Live(Arc<Blob>),
+    /// Some of them; the rest is fetched as it is asked for.
+    Partial(Generation, Arc<Fill>),
+}
+
+/// A node that is open, however many times.
+pub(super) struct Opened {
+    pub(super) node: NodeId,
+    /// One writer, or one seal, at a time.
+    pub(super) gate: tokio::sync::Mutex<()>,
+    inner: Mutex<Inner>,
+    /// Written since the last seal.
+    changed: AtomicBool,
+}
+
+struct Inner {
+    handles: usize,
+    source: Source,
+}
+
+impl Opened {
+    pub(super) fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            gate: tokio::sync::Mutex::new(()),
+            inner: Mutex::new(Inner { handles: 0, source: Source::Unknown }),
+            changed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn source(&self) -> Source {
+        self.inner.lock().source.clone()
+    }
+
+    pub(super) fn set_source(&self, source: Source) {
+        self.inner.lock().source = source;
+    }
+
+    /// Sets the source unless there is one; gives the one that counts.
+    pub(super) fn offer_source(&self, source: Source) -> Source {
+        let mut inner = self.inner.lock();
+        if matches!(inner.source, Source::Unknown) {
+            inner.source = source;
+        }
+        inner.source.clone()
+    }
+
+    /// A partial content has become whole.
+    pub(super) fn completed(&self, fill: &Arc<Fill>, blob: &Arc<Blob>) {
+        let mut inner = self.inner.lock();
+        if matches!(&inner.source, Source::Partial(_, it) if Arc::ptr_eq(it, fill)) {
+            inner.source = Source::Sealed(blob.clone());
+        }
+    }
+
+    pub(super) fn changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_changed(&self, changed: bool) {
+        self.changed.store(changed, Ordering::Release);
+    }
+
+    pub(super) fn enter(&self) {
+        let mut inner = self.inner.lock();
+        inner.handles += 1;
+    }
+
+    /// Takes a handle away; tells whether that was the last one.
+    pub(super) fn leave(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.handles -= 1;
+        inner.handles == 0
+    }
+
+    /// The content that is being written, if any.
+    pub(super) fn live_content(&self) -> Option<ContentId> {
+        match &self.inner.lock().source {
+            Source::Live(blob) => Some(blob.id()),
+            Source::Unknown | Source::Sealed(_) | Source::Partial(..) => None,
+        }
+    }
+
+    /// The size of what is open, where the tree may already know of another content.
+    pub(super) fn size(&self) -> Option<u64> {
+        match &self.inner.lock().source {
+            Source::Unknown => None,
+            Source::Sealed(blob) | Source::Live(blob) => blob.len().ok(),
+            Source::Partial(_, fill) => Some(fill.size()),
+        }
+    }
+}
+
+/// One open file.
+pub(super) struct Handle {
+    pub(super) file: Arc<Opened>,
+    pub(super) read: bool,
+    pub(super) write: bool,
+    /// Where this reader has been, to guess where it goes.
+    pub(super) ahead: Mutex<ReadAhead>,
+}

@@ -1,0 +1,316 @@
+//! The start: what the last run left behind, made whole, without asking the network (invariant 8).
+//!
+//! What cannot be made whole is moved aside with its data and reported; nothing that an
+//! application wrote is deleted here (invariant 4).
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use crate::content::intents::{Intent, Intents};
+use crate::content::store::Store;
+use crate::outbox::journal::{Journal, JournalError};
+use crate::outbox::ledger::Ledger;
+use crate::tree::{
+    Batch, ContentId, Held, Kind, Node, NodeId, Place, Tree, conflict_name,
+};
+
+/// What a start found.
+pub struct Recovery {
+    /// The tree and its journal.
+    pub ledger: Arc<Ledger>,
+    /// Contents.
+    pub store: Arc<Store>,
+    /// What is open for writing.
+    pub intents: Arc<Intents>,
+    /// Facts by name.
+    pub facts: Vec<(String, Vec<u8>)>,
+    /// What a person should know: each line one thing that was moved aside or saved.
+    pub report: Vec<String>,
+}
+
+impl Recovery {
+    /// A fact.
+    #[must_use]
+    pub fn fact<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let (_, row) = self.facts.iter().find(|(key, _)| key == name)?;
+        crate::tree::decode(row).ok()
+    }
+}
+
+/// Why a start is impossible.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The directory of the state.
+    #[error("cannot use the state directory {path}: {what}")]
+    State {
+        /// Which.
+        path: String,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Reads the state directory back. Blocks: call it outside of the runtime's workers.
+///
+/// # Errors
+/// Another daemon uses it, a newer one wrote it, or the disk refuses.
+pub fn recover(
+    state_dir: &Path,
+    host: &str,
+    prefix: &str,
+    now: SystemTime,
+) -> Result<Recovery, StartError> {
+    let failed = |what| {
+        let path = state_dir.display().to_string();
+        move |source| StartError::State { path, what, source }
+    };
+    make_private(state_dir).map_err(failed("make it"))?;
+    // The journal first: its lock keeps a second daemon away from everything else.
+    let store_cell: Arc<OnceLock<Arc<Store>>> = Arc::default();
+    let for_removal = store_cell.clone();
+    let (journal, recovered) = Journal::open(&state_dir.join("journal.redb"), move |content| {
+        if let Some(store) = for_removal.get() {
+            store.remove(content);
+        }
+    })?;
+    let store = Arc::new(Store::open(state_dir).map_err(failed("open the contents"))?);
+    let _ = store_cell.set(store.clone());
+    let (intents, open) = Intents::open(state_dir).map_err(failed("open the intent log"))?;
+    let highest = recovered
+        .stored
+        .nodes
+        .iter()
+        .filter_map(|node| node.held.as_ref().map(|held| held.content))
+        .chain(open.iter().map(|intent| intent.content))
+        .chain(recovered.garbage.iter().copied())
+        .max();
+    if let Some(highest) = highest {
+        store.reserve_above(highest);
+    }
+
+    let mut report: Vec<String> = recovered
+        .damaged
+        .iter()
+        .map(|row| format!("a damaged row of the journal was left out: {row}"))
+        .collect();
+    let tree = Tree::load(recovered.stored, host.to_owned(), now);
+    let ledger = Arc::new(Ledger::new(tree, journal, prefix));
+    let mut start = Start { ledger: &ledger, store: &store, intents: &intents, report, now };
+    start.reattach();
+    start.examine(&open);
+    start.drop_unsealed();
+    start.check_contents(&recovered.garbage, &open).map_err(failed("list the contents"))?;
+    report = start.report;
+    let garbage = recovered.garbage;
+    let ((), _ticket) =
+        ledger.change_with(|_| ((), Batch { garbage, ..Batch::default() }));
+    for line in &report {
+        tracing::warn!("{line}");
+    }
+    let intents = Arc::new(intents);
+    Ok(Recovery { ledger, store, intents, facts: recovered.facts, report })
+}
+
+struct Start<'a> {
+    ledger: &'a Ledger,
+    store: &'a Store,
+    intents: &'a Intents,
+    report: Vec<String>,
+    now: SystemTime,
+}
+
+impl Start<'_> {
+    /// Nodes whose folder is missing, after a damaged row, get a name in the root.
+    fn reattach(&mut self) {
+        let now = self.now;
+        let (found, _ticket) = self.ledger.change(|books| {
+            let astray: Vec<(NodeId, String)> = books
+                .tree
+                .nodes()
+                .filter_map(|node| {
+                    let place = node.place.as_ref()?;
+                    let gone = books.tree.node(place.parent).is_none();
+                    gone.then(|| (node.id, format!("recovered-{}-{}", node.id, place.name)))
+                })
+                .collect();
+            for (id, name) in &astray {
+                let place = Place { parent: NodeId::ROOT, name: name.clone() };
+                books.tree.edit(*id, now, |node| node.place = Some(place));
+            }
+            astray
+        });
+        for (_, name) in found {
+            self.report.push(format!("the folder of {name} is not in the journal; it is in the root now"));
+        }
+    }
+
+    /// Content that was open for writing: of the same boot, everything that was written is in
+    /// the page cache or on the disk, and is sealed; of another boot, what is there may be torn.
+    fn examine(&mut self, open: &[Intent]) {
+        for intent in open {
+            let named = {
+                let books = self.ledger.books();
+                let held = books.tree.node(intent.node).and_then(|node| node.held.as_ref());
+                held.is_some_and(|held| held.content == intent.content)
+            };
+            let outcome = if named {
+                Ok(()) // sealed; only the end of the intent was not written
+            } else if intent.boot == self.intents.this_boot() {
+                self.save(intent)
+            } else {
+                self.set_aside(intent)
+            };
+            match outcome {
+                Ok(()) => {
+                    if let Err(error) = self.intents.end(intent.content) {
+                        tracing::warn!(%error, "cannot write the intent log");
+                    }
+                }
+                Err(error) => self.report.push(format!(
+                    "cannot look at content {} of {}: {error}; it stays where it is",
+                    intent.content, intent.name
+                )),
+            }
+        }
+    }
+
+    fn save(&mut self, intent: &Intent) -> std::io::Result<()> {
+        let torn = match self.store.load(intent.content) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        if torn.len()? == 0 {
+            // Opened and never written: the content before it, if any, stays the newest.
+            self.store.remove(intent.content);
+            return Ok(());
+        }
+        // A copy: a process that was killed late may still have the old file mapped.
+        let copy = self.store.copy(&torn)?;
+        copy.sync()?;
+        let (size, hash) = copy.quick_xor()?;
+        let now = self.now;
+        let (saved, ticket) = self.ledger.change(|books| {
+            if books.tree.node(intent.node).is_none() {
+                if books.tree.node(intent.parent).is_none() {
+                    return false;
+                }
+                let mut name = intent.name.clone();
+                if books.tree.variant(intent.parent, &name).is_some() {
+                    name = conflict_name(&name, "recovered", now);
+                }
+                let place = Place { parent: intent.parent, name };
+                books.tree.insert_as(Node::new(intent.node, place, Kind::File, now), now);
+            }
+            books.tree.edit(intent.node, now, |node| {
+                node.generation = node.generation.next();
+                let generation = node.generation;
+                node.size = size;
+                node.mtime = now;
+                node.held.replace(Held { content: copy.id(), generation, size, hash: Some(hash) })
+            });
+            books.tree.discard(intent.content);
+            true
+        });
+        ticket.wait().map_err(std::io::Error::other)?;
+        if saved {
+            self.report.push(format!("{} was open when the daemon died; what was written is saved", intent.name));
+            Ok(())
+        } else {
+            self.store.remove(copy.id());
+            self.set_aside(intent)
+        }
+    }
+
+    fn set_aside(&mut self, intent: &Intent) -> std::io::Result<()> {
+        let why = format!("{} was being written when the machine went down", intent.name);
+        match self.store.load(intent.content) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(blob) if blob.len()? == 0 => {
+                self.store.remove(intent.content);
+                return Ok(());
+            }
+            Ok(_) => {}
+        }
+        let kept = self.store.quarantine(intent.content, &why)?;
+        self.report.push(format!("{why}; what was there is in {}", kept.display()));
+        Ok(())
+    }
+
+    /// Files that were made and never closed, and that nobody wrote to.
+    fn drop_unsealed(&mut self) {
+        let ((), _ticket) = self.ledger.change(|books| {
+            let never: Vec<NodeId> = books
+                .tree
+                .nodes()
+                .filter(|n| n.kind == Kind::File && n.held.is_none() && n.baseline.is_none())
+                .map(|node| node.id)
+                .collect();
+            for id in never {
+                books.tree.remove(id, false);
+            }
+        });
+    }
+
+    /// Contents against records: both ways.
+    fn check_contents(&mut self, garbage: &[ContentId], open: &[Intent]) -> std::io::Result<()> {
+        let on_disk: HashMap<ContentId, u64> =
+            self.store.list()?.into_iter().map(|found| (found.id, found.bytes)).collect();
+        let mut named: HashSet<ContentId> = garbage.iter().copied().collect();
+        named.extend(open.iter().map(|intent| intent.content));
+        let mut refetch = Vec::new();
+        {
+            let books = self.ledger.books();
+            for node in books.tree.nodes() {
+                let Some(held) = &node.held else { continue };
+                named.insert(held.content);
+                if on_disk.get(&held.content) == Some(&held.size) {
+                    continue;
+                }
+                if node.evictable().is_some() {
+                    refetch.push((node.id, held.content));
+                } else {
+                    let path = books.tree.path(node.id).unwrap_or_default();
+                    self.report.push(format!(
+                        "the content of {path} was not uploaded, and is {} on the disk: \
+                         reads fail, and `tuyunfs status` lists it",
+                        if on_disk.contains_key(&held.content) { "damaged" } else { "missing" }
+                    ));
+                }
+            }
+        }
+        let now = self.now;
+        for (id, content) in refetch {
+            if on_disk.contains_key(&content) {
+                let kept = self.store.quarantine(content, "not the size that was sealed")?;
+                self.report.push(format!("a cached content was damaged: {}", kept.display()));
+            }
+            let ((), _ticket) = self.ledger.change(|books| {
+                books.tree.edit(id, now, |node| node.held = None);
+            });
+        }
+        let after: HashSet<ContentId> = {
+            let books = self.ledger.books();
+            books.tree.nodes().filter_map(|n| Some(n.held.as_ref()?.content)).collect()
+        };
+        for id in on_disk.keys().filter(|id| !named.contains(id) && !after.contains(id)) {
+            let kept = self.store.quarantine(*id, "no record names it")?;
+            self.report.push(format!("a content that no record names is in {}", kept.display()));
+        }
+        Ok(())
+    }
+}
+
+fn make_private(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+}

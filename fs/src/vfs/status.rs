@@ -1,0 +1,117 @@
+//! How things stand, for whoever asks by `tuyunfs status`.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::Vfs;
+
+/// How things stand.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Changes that the drive does not have yet, parked ones included.
+    pub pending: usize,
+    /// Bytes that the drive does not have yet.
+    pub pending_bytes: u64,
+    /// Requests under way.
+    pub sending: usize,
+    /// Since when the oldest change waits, in seconds since 1970.
+    pub oldest_pending: Option<u64>,
+    /// Changes that the drive refuses.
+    pub parked: Vec<ParkedChange>,
+    /// Why nothing is sent at present.
+    pub paused: Option<String>,
+    /// Why nothing can be made durable at present.
+    pub journal_failing: Option<String>,
+    /// Bytes of confirmed contents on our disk.
+    pub cached_bytes: u64,
+    /// How many contents that are.
+    pub cached_files: usize,
+    /// Files and folders that are known.
+    pub nodes: usize,
+    /// Files that are open.
+    pub open_files: usize,
+}
+
+/// A change that waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedChange {
+    /// Path below the root.
+    pub path: String,
+    /// The drive's reason.
+    pub why: String,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+}
+
+impl Vfs {
+    /// How things stand.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let sending = self.outbox.sending();
+        let paused = self.outbox.paused().map(|pause| pause.why);
+        let journal_failing = self.ledger.journal().failing().map(|why| why.0.to_string());
+        let books = self.ledger.books();
+        let tree = &books.tree;
+        let mut status = Status {
+            sending,
+            paused,
+            journal_failing,
+            nodes: tree.len(),
+            open_files: books.open.len(),
+            ..Status::default()
+        };
+        for node in tree.pending() {
+            status.pending += 1;
+            if node.content_pending() {
+                status.pending_bytes += node.held.as_ref().map_or(0, |held| held.size);
+            }
+            let since = node.pending_since.map(seconds);
+            status.oldest_pending = [status.oldest_pending, since].into_iter().flatten().min();
+            if let Some(parked) = &node.parked {
+                status.parked.push(ParkedChange {
+                    path: tree.path(node.id).unwrap_or_default(),
+                    why: parked.why.clone(),
+                    since: seconds(parked.since),
+                });
+            }
+        }
+        for grave in tree.graves() {
+            status.pending += 1;
+            status.oldest_pending =
+                [status.oldest_pending, Some(seconds(grave.since))].into_iter().flatten().min();
+            if let Some(parked) = &grave.parked {
+                status.parked.push(ParkedChange {
+                    path: format!("{} (deleted here)", grave.name),
+                    why: parked.why.clone(),
+                    since: seconds(parked.since),
+                });
+            }
+        }
+        for node in tree.nodes() {
+            if let (Some(_), Some(held)) = (node.evictable(), &node.held) {
+                status.cached_files += 1;
+                status.cached_bytes += held.size;
+            }
+        }
+        status
+    }
+
+    /// Waits until the drive has everything but what is parked.
+    pub async fn flushed(&self) {
+        // The outbox wakes nobody at its end; a look four times a second costs next to nothing.
+        while !self.outbox.is_drained() {
+            tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        }
+    }
+
+    /// Lets parked changes run again. Returns how many there were.
+    #[must_use]
+    pub fn retry_parked(&self) -> usize {
+        self.outbox.retry()
+    }
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,343 @@
+//! The use cases over a drive in memory: what applications see, what the drive gets, and what a
+//! restart keeps.
+
+mod memory_drive;
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use memory_drive::{MemoryDrive, ROOT};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::outbox::drain::OutboxConfig;
+use crate::outbox::feed::What;
+use crate::sync::{Sync, SyncConfig};
+use crate::tree::{Baseline, Generation, ItemId};
+
+const WRITE: OpenMode = OpenMode { read: true, write: true, truncate: false };
+const READ: OpenMode = OpenMode { read: true, write: false, truncate: false };
+
+struct Rig {
+    dir: tempfile::TempDir,
+    drive: Arc<MemoryDrive>,
+    vfs: Arc<Vfs>,
+    sync: Sync,
+    report: Vec<String>,
+    outbox: Arc<Outbox>,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        Self::start(tempfile::tempdir().unwrap(), Arc::default()).await
+    }
+
+    async fn start(dir: tempfile::TempDir, drive: Arc<MemoryDrive>) -> Self {
+        let path = dir.path().to_owned();
+        let recovery = tokio::task::spawn_blocking(move || {
+            recover(&path, "host", "/mount", SystemTime::now()).unwrap()
+        })
+        .await
+        .unwrap();
+        let ledger = recovery.ledger.clone();
+        let ((), _ticket) = ledger.change(|books| {
+            books.tree.edit(NodeId::ROOT, SystemTime::now(), |root| {
+                root.baseline = Some(Baseline {
+                    item: ItemId::new(ROOT),
+                    parent: ItemId::new("above"),
+                    name: "mount".into(),
+                    etag: None,
+                    ctag: None,
+                    size: 0,
+                    hash: None,
+                    generation: Generation(0),
+                });
+            });
+        });
+        let outbox = Arc::new(Outbox::new(
+            ledger.clone(),
+            recovery.store.clone(),
+            drive.clone(),
+            OutboxConfig {
+                settle: Duration::ZERO,
+                uploads: 4,
+                grace: Duration::from_secs(10),
+                drive_has_versions: false,
+            },
+        ));
+        let budget = Budget { max_size: 1 << 30, max_age: Duration::from_hours(1), min_free: 0 };
+        let config = VfsConfig {
+            timeout: Duration::from_secs(5),
+            read_only: false,
+            drive_has_versions: false,
+            budget,
+        };
+        let link = recovery.fact(crate::sync::LINK_FACT);
+        let vfs = Vfs::new(
+            ledger,
+            recovery.store.clone(),
+            recovery.intents.clone(),
+            drive.clone(),
+            outbox.clone(),
+            config,
+        );
+        let sync = Sync::new(
+            vfs.clone(),
+            SyncConfig { poll: Duration::from_secs(10), delta: true },
+            link,
+        );
+        Self { dir, drive, vfs, sync, report: recovery.report, outbox }
+    }
+
+    /// Sends what is pending, until nothing more can be sent.
+    async fn drain(&self) {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        self.outbox.clone().run(stop).await;
+    }
+
+    /// Ends this run as SIGKILL would: nothing is finished, nothing is told.
+    async fn restart(self) -> Self {
+        let Self { dir, drive, vfs, sync, outbox, .. } = self;
+        vfs.quiesce(Duration::from_secs(10)).await;
+        vfs.ledger().journal().close();
+        drop((vfs, sync, outbox));
+        Self::start(dir, drive).await
+    }
+
+    async fn put(&self, parent: NodeId, name: &str, bytes: &[u8]) -> NodeId {
+        let (attr, handle) = self.vfs.create(parent, name, 0o644, WRITE, false).await.unwrap();
+        self.vfs.set_attr(attr.node, SetAttr { size: Some(0), ..SetAttr::default() }, Some(handle))
+            .await
+            .unwrap();
+        self.vfs.write(handle, 0, Bytes::copy_from_slice(bytes)).await.unwrap();
+        self.vfs.flush(handle).await.unwrap();
+        self.vfs.release(handle).await;
+        attr.node
+    }
+
+    async fn get(&self, parent: NodeId, name: &str) -> Result<Vec<u8>, VfsError> {
+        let attr = self.vfs.lookup(parent, name).await?;
+        let handle = self.vfs.open(attr.node, READ).await?;
+        let bytes = self.vfs.read(handle, 0, 1 << 20).await;
+        self.vfs.release(handle).await;
+        let bytes = bytes?.to_vec();
+        assert_eq!(bytes.len() as u64, attr.size);
+        Ok(bytes)
+    }
+
+    fn drive_has(&self, expected: &[(&str, Option<&[u8]>)]) {
+        let dump = self.drive.dump();
+        let seen: Vec<_> = dump.iter().map(|(p, b)| (p.as_str(), b.as_deref())).collect();
+        assert_eq!(seen, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_file_is_readable_at_once_and_costs_one_request() {
+    let rig = Rig::new().await;
+    rig.put(NodeId::ROOT, "a.gif", b"GIF89a").await;
+    assert_eq!(rig.get(NodeId::ROOT, "a.gif").await.unwrap(), b"GIF89a");
+    rig.drive.calls();
+    rig.drain().await;
+    assert_eq!(rig.drive.calls(), ["create a.gif"]);
+    rig.drive_has(&[("a.gif", Some(b"GIF89a"))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_file_survives_a_restart_without_the_network() {
+    let rig = Rig::new().await;
+    let dir = rig.vfs.mkdir(NodeId::ROOT, "2026", 0o755).await.unwrap().node;
+    rig.put(dir, "a.gif", b"GIF89a").await;
+    rig.drive.set_offline(true);
+    let rig = rig.restart().await;
+    let dir = rig.vfs.lookup(NodeId::ROOT, "2026").await.unwrap().node;
+    assert_eq!(rig.get(dir, "a.gif").await.unwrap(), b"GIF89a");
+    rig.drive.set_offline(false);
+    rig.drain().await;
+    rig.drive_has(&[("2026/", None), ("2026/a.gif", Some(b"GIF89a"))]);
+    assert_eq!(rig.report, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_and_never_closed_is_saved_after_a_kill() {
+    let rig = Rig::new().await;
+    let (_, handle) = rig.vfs.create(NodeId::ROOT, "a", 0o644, WRITE, false).await.unwrap();
+    rig.vfs.write(handle, 0, Bytes::from_static(b"half")).await.unwrap();
+    let (_, empty) = rig.vfs.create(NodeId::ROOT, "b", 0o644, WRITE, false).await.unwrap();
+    let _ = empty;
+    let rig = rig.restart().await;
+    assert_eq!(rig.get(NodeId::ROOT, "a").await.unwrap(), b"half");
+    assert!(matches!(rig.vfs.lookup(NodeId::ROOT, "b").await, Err(VfsError::NotFound)));
+    assert_eq!(rig.report, ["a was open when the daemon died; what was written is saved"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overwrite_that_was_not_closed_leaves_the_sealed_content_to_the_upload() {
+    let rig = Rig::new().await;
+    let id = rig.put(NodeId::ROOT, "a", b"first").await;
+    let handle = rig.vfs.open(id, WRITE).await.unwrap();
+    rig.vfs.write(handle, 0, Bytes::from_static(b"FIR")).await.unwrap();
+    rig.drain().await;
+    rig.drive_has(&[("a", Some(b"first"))]);
+    rig.vfs.flush(handle).await.unwrap();
+    rig.vfs.release(handle).await;
+    rig.drain().await;
+    rig.drive_has(&[("a", Some(b"FIRst"))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_after_a_flush_through_the_same_handle_is_the_next_content() {
+    let rig = Rig::new().await;
+    let (attr, handle) = rig.vfs.create(NodeId::ROOT, "a", 0o644, WRITE, false).await.unwrap();
+    rig.vfs.write(handle, 0, Bytes::from_static(b"one")).await.unwrap();
+    rig.vfs.flush(handle).await.unwrap();
+    rig.drain().await;
+    rig.vfs.write(handle, 3, Bytes::from_static(b"two")).await.unwrap();
+    rig.vfs.release(handle).await;
+    rig.vfs.quiesce(Duration::from_secs(5)).await;
+    rig.drain().await;
+    rig.drive_has(&[("a", Some(b"onetwo"))]);
+    assert_eq!(rig.vfs.attr(attr.node).await.unwrap().size, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_a_name_stays_readable_until_its_last_close() {
+    let rig = Rig::new().await;
+    let id = rig.put(NodeId::ROOT, "a", b"bytes").await;
+    rig.drain().await;
+    let handle = rig.vfs.open(id, WRITE).await.unwrap();
+    rig.vfs.unlink(NodeId::ROOT, "a").await.unwrap();
+    assert!(matches!(rig.vfs.lookup(NodeId::ROOT, "a").await, Err(VfsError::NotFound)));
+    assert_eq!(rig.vfs.read(handle, 0, 100).await.unwrap(), "bytes");
+    rig.vfs.write(handle, 5, Bytes::from_static(b"!")).await.unwrap();
+    assert_eq!(rig.vfs.read(handle, 0, 100).await.unwrap(), "bytes!");
+    assert_eq!(rig.vfs.attr(id).await.unwrap().size, 6);
+    rig.vfs.flush(handle).await.unwrap();
+    rig.vfs.release(handle).await;
+    rig.drain().await;
+    rig.drive_has(&[]);
+    assert!(matches!(rig.vfs.attr(id).await, Err(VfsError::NotFound)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_by_rename_is_one_new_version_of_the_targets_item() {
+    let rig = Rig::new().await;
+    let item = rig.drive.put(ROOT, "doc", b"old");
+    rig.put(NodeId::ROOT, "doc.tmp", b"new").await;
+    rig.vfs
+        .rename(NodeId::ROOT, "doc.tmp", NodeId::ROOT, "doc", RenameFlags::default())
+        .await
+        .unwrap();
+    rig.drain().await;
+    rig.drive_has(&[("doc", Some(b"new"))]);
+    assert_eq!(rig.drive.version(&item), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_by_another_client_is_seen_after_a_round_and_told_to_edges() {
+    let rig = Rig::new().await;
+    let item = rig.drive.put(ROOT, "a", b"old");
+    assert_eq!(rig.get(NodeId::ROOT, "a").await.unwrap(), b"old");
+    rig.sync.round().await.unwrap();
+    let (_, mut feed) = rig.vfs.ledger().feed.follow(None);
+    rig.drive.put(ROOT, "a", b"newer");
+    rig.drive.put(ROOT, "b", b"b");
+    rig.sync.round().await.unwrap();
+    assert_eq!(rig.get(NodeId::ROOT, "a").await.unwrap(), b"newer");
+    assert_eq!(rig.get(NodeId::ROOT, "b").await.unwrap(), b"b");
+    let paths: Vec<String> = (0..2)
+        .map(|_| match feed.try_recv().unwrap().what {
+            What::Put { path, .. } => path,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(paths, ["/mount/a", "/mount/b"]);
+    rig.drive.remove(&item);
+    rig.sync.round().await.unwrap();
+    assert!(matches!(rig.get(NodeId::ROOT, "a").await, Err(VfsError::NotFound)));
+    assert_eq!(feed.try_recv().unwrap().what, What::Delete { path: "/mount/a".into() });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_on_both_sides_keeps_both() {
+    let rig = Rig::new().await;
+    rig.drive.put(ROOT, "a.txt", b"base");
+    let id = rig.vfs.lookup(NodeId::ROOT, "a.txt").await.unwrap().node;
+    let handle = rig.vfs.open(id, OpenMode { truncate: true, ..WRITE }).await.unwrap();
+    rig.vfs.write(handle, 0, Bytes::from_static(b"ours")).await.unwrap();
+    rig.vfs.flush(handle).await.unwrap();
+    rig.vfs.release(handle).await;
+    rig.drive.put(ROOT, "a.txt", b"theirs");
+    rig.drain().await;
+    let mut contents: Vec<_> = rig.drive.dump().into_iter().map(|(p, b)| (p, b.unwrap())).collect();
+    let plain = contents.pop().unwrap();
+    assert_eq!(plain, ("a.txt".to_owned(), b"theirs".to_vec()));
+    let (name, bytes) = contents.pop().unwrap();
+    assert!(name.starts_with("a (conflict host ") && name.ends_with(").txt"), "{name}");
+    assert_eq!(bytes, b"ours");
+    assert_eq!(rig.get(NodeId::ROOT, "a.txt").await.unwrap(), b"theirs");
+    assert_eq!(rig.get(NodeId::ROOT, &name).await.unwrap(), b"ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offline_what_was_never_asked_for_is_an_error_and_never_absent() {
+    let rig = Rig::new().await;
+    rig.drive.put(ROOT, "a", b"x");
+    rig.drive.set_offline(true);
+    let absent = rig.vfs.lookup(NodeId::ROOT, "a").await;
+    assert!(matches!(absent, Err(VfsError::Unreachable(_))), "{absent:?}");
+    rig.drive.set_offline(false);
+    rig.vfs.lookup(NodeId::ROOT, "a").await.unwrap();
+    rig.drive.set_offline(true);
+    assert!(matches!(rig.get(NodeId::ROOT, "a").await, Err(VfsError::Unreachable(_))));
+    assert!(matches!(rig.vfs.lookup(NodeId::ROOT, "b").await, Err(VfsError::NotFound)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evicted_file_is_fetched_again_and_an_unsent_one_is_never_evicted() {
+    let rig = Rig::new().await;
+    rig.put(NodeId::ROOT, "sent", b"sent").await;
+    rig.drain().await;
+    rig.put(NodeId::ROOT, "unsent", b"unsent").await;
+    let later = SystemTime::now() + Duration::from_hours(2);
+    assert_eq!(rig.vfs.evict(later), 1);
+    rig.drive.calls();
+    assert_eq!(rig.get(NodeId::ROOT, "sent").await.unwrap(), b"sent");
+    assert_eq!(rig.get(NodeId::ROOT, "unsent").await.unwrap(), b"unsent");
+    assert_eq!(rig.drive.calls(), ["read I1 0..4"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_removed_only_when_the_drives_children_are_gone_too() {
+    let rig = Rig::new().await;
+    let dir = rig.drive.mkdir(ROOT, "d");
+    rig.drive.put(dir.as_str(), "f", b"x");
+    assert!(matches!(rig.vfs.rmdir(NodeId::ROOT, "d").await, Err(VfsError::NotEmpty)));
+    let node = rig.vfs.lookup(NodeId::ROOT, "d").await.unwrap().node;
+    rig.vfs.unlink(node, "f").await.unwrap();
+    rig.vfs.rmdir(NodeId::ROOT, "d").await.unwrap();
+    // Meanwhile somebody puts another file there: the folder stays, with that file.
+    rig.drive.put(dir.as_str(), "late", b"y");
+    rig.drain().await;
+    rig.drive_has(&[("d/", None), ("d/late", Some(b"y"))]);
+    let node = rig.vfs.lookup(NodeId::ROOT, "d").await.unwrap().node;
+    assert_eq!(rig.get(node, "late").await.unwrap(), b"y");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_deletion_of_a_folder_spares_what_was_not_sent() {
+    let rig = Rig::new().await;
+    let dir = rig.drive.mkdir(ROOT, "d");
+    rig.drive.put(dir.as_str(), "old", b"x");
+    let node = rig.vfs.lookup(NodeId::ROOT, "d").await.unwrap().node;
+    rig.vfs.list(node).await.unwrap();
+    rig.sync.round().await.unwrap();
+    rig.put(node, "new", b"new").await;
+    rig.drive.remove(&dir);
+    rig.sync.round().await.unwrap();
+    assert_eq!(rig.get(node, "new").await.unwrap(), b"new");
+    rig.drain().await;
+    let dump = rig.drive.dump();
+    assert!(dump.contains(&("d/new".into(), Some(b"new".to_vec()))), "{dump:?}");
+}

@@ -1,0 +1,317 @@
+//! A drive in memory, for tests of the use cases: conditional, case-ignoring, and made to fail.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::content::hash::QuickXor;
+use crate::ports::{
+    DeltaFrom, DeltaLink, DeltaNext, DeltaPage, Download, Drive, DriveError, Quota, Update, Upload,
+    UploadTarget,
+};
+use crate::tree::{ETag, Fold, Item, ItemFacet, ItemId, QuickXorHash};
+
+/// The id of the folder that is mounted.
+pub(super) const ROOT: &str = "ROOT";
+
+#[derive(Default)]
+pub(super) struct MemoryDrive {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    items: HashMap<ItemId, Stored>,
+    log: Vec<ItemId>,
+    next: u64,
+    calls: Vec<String>,
+    offline: bool,
+}
+
+#[derive(Clone)]
+struct Stored {
+    parent: ItemId,
+    name: String,
+    bytes: Option<Vec<u8>>,
+    version: u64,
+    modified: SystemTime,
+    deleted: bool,
+}
+
+fn hash(bytes: &[u8]) -> QuickXorHash {
+    let mut hash = QuickXor::new();
+    hash.update(bytes);
+    hash.finish()
+}
+
+impl State {
+    fn item(&self, id: &ItemId) -> Result<Item, DriveError> {
+        let stored = self.items.get(id).filter(|it| !it.deleted).ok_or(DriveError::NotFound)?;
+        Ok(describe(id, stored))
+    }
+
+    fn holder(&self, parent: &ItemId, name: &str) -> Option<ItemId> {
+        let fold = Fold::of(name);
+        self.items
+            .iter()
+            .find(|(_, it)| !it.deleted && it.parent == *parent && Fold::of(&it.name) == fold)
+            .map(|(id, _)| id.clone())
+    }
+
+    fn touch(&mut self, id: &ItemId) {
+        self.log.push(id.clone());
+    }
+
+    fn add(&mut self, parent: &ItemId, name: &str, bytes: Option<Vec<u8>>) -> ItemId {
+        self.next += 1;
+        let id = ItemId::new(format!("I{}", self.next));
+        let stored = Stored {
+            parent: parent.clone(),
+            name: name.to_owned(),
+            bytes,
+            version: 1,
+            modified: SystemTime::now(),
+            deleted: false,
+        };
+        self.items.insert(id.clone(), stored);
+        self.touch(&id);
+        id
+    }
+
+    fn call(&mut self, what: String) -> Result<(), DriveError> {
+        self.calls.push(what);
+        if self.offline {
+            return Err(DriveError::Unavailable { what: "unplugged".into(), retry_after: None });
+        }
+        Ok(())
+    }
+
+    fn parent_exists(&self, parent: &ItemId) -> Result<(), DriveError> {
+        let known = parent.as_str() == ROOT || self.items.get(parent).is_some_and(|it| !it.deleted);
+        if known { Ok(()) } else { Err(DriveError::NotFound) }
+    }
+}
+
+fn describe(id: &ItemId, stored: &Stored) -> Item {
+    Item {
+        id: id.clone(),
+        parent: Some(stored.parent.clone()),
+        name: Some(stored.name.clone()),
+        facet: match &stored.bytes {
+            _ if stored.deleted => ItemFacet::Deleted,
+            Some(bytes) => ItemFacet::File { hash: Some(hash(bytes)), malware: false },
+            None => ItemFacet::Folder,
+        },
+        size: stored.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
+        etag: Some(ETag::new(format!("{id}-{}", stored.version))),
+        ctag: None,
+        modified: Some(stored.modified),
+        created: None,
+    }
+}
+
+impl MemoryDrive {
+    /// All paths with their bytes; folders end in a slash.
+    pub(super) fn dump(&self) -> Vec<(String, Option<Vec<u8>>)> {
+        let state = self.state.lock();
+        let mut all: Vec<_> = state
+            .items
+            .values()
+            .filter(|it| !it.deleted)
+            .map(|it| {
+                let mut path = it.name.clone();
+                let mut at = &it.parent;
+                while at.as_str() != ROOT {
+                    let dir = &state.items[at];
+                    path = format!("{}/{path}", dir.name);
+                    at = &dir.parent;
+                }
+                (if it.bytes.is_some() { path } else { path + "/" }, it.bytes.clone())
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// The calls since the last time that somebody asked.
+    pub(super) fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().calls)
+    }
+
+    pub(super) fn set_offline(&self, offline: bool) {
+        self.state.lock().offline = offline;
+    }
+
+    /// Another client puts a file.
+    pub(super) fn put(&self, parent: &str, name: &str, bytes: &[u8]) -> ItemId {
+        let mut state = self.state.lock();
+        let parent = ItemId::new(parent);
+        if let Some(id) = state.holder(&parent, name) {
+            let stored = state.items.get_mut(&id).expect("just found");
+            stored.bytes = Some(bytes.to_vec());
+            stored.version += 1;
+            state.touch(&id);
+            return id;
+        }
+        state.add(&parent, name, Some(bytes.to_vec()))
+    }
+
+    /// Another client makes a folder.
+    pub(super) fn mkdir(&self, parent: &str, name: &str) -> ItemId {
+        self.state.lock().add(&ItemId::new(parent), name, None)
+    }
+
+    /// Another client deletes.
+    pub(super) fn remove(&self, id: &ItemId) {
+        let mut state = self.state.lock();
+        if let Some(it) = state.items.get_mut(id) {
+            it.deleted = true;
+        }
+        state.touch(id);
+    }
+
+    pub(super) fn version(&self, id: &ItemId) -> u64 {
+        self.state.lock().items[id].version
+    }
+}
+
+#[async_trait]
+impl Drive for MemoryDrive {
+    async fn item(&self, id: &ItemId) -> Result<Item, DriveError> {
+        let mut state = self.state.lock();
+        state.call(format!("item {id}"))?;
+        state.item(id)
+    }
+
+    async fn child(&self, folder: &ItemId, name: &str) -> Result<Item, DriveError> {
+        let mut state = self.state.lock();
+        state.call(format!("child {name}"))?;
+        let id = state.holder(folder, name).ok_or(DriveError::NotFound)?;
+        state.item(&id)
+    }
+
+    async fn children(&self, folder: &ItemId) -> Result<Vec<Item>, DriveError> {
+        let mut state = self.state.lock();
+        state.call(format!("children {folder}"))?;
+        state.parent_exists(folder)?;
+        Ok(state
+            .items
+            .iter()
+            .filter(|(_, it)| !it.deleted && it.parent == *folder)
+            .map(|(id, it)| describe(id, it))
+            .collect())
+    }
+
+    async fn create_folder(&self, parent: &ItemId, name: &str) -> Result<Item, DriveError> {
+        let mut state = self.state.lock();
+        state.call(format!("mkdir {name}"))?;
+        state.parent_exists(parent)?;
+        if state.holder(parent, name).is_some() {
+            return Err(DriveError::NameTaken);
+        }
+        let id = state.add(parent, name, None);
+        state.item(&id)
+    }
+
+    async fn upload(&self, upload: Upload) -> Result<Item, DriveError> {
+        let mut bytes = vec![0; usize::try_from(upload.size).expect("small in tests")];
+        upload.file.read_exact_at(&mut bytes, 0).map_err(DriveError::Disk)?;
+        let mut state = self.state.lock();
+        match upload.target {
+            UploadTarget::New { parent, name } => {
+                state.call(format!("create {name}"))?;
+                state.parent_exists(&parent)?;
+                if state.holder(&parent, &name).is_some() {
+                    return Err(DriveError::NameTaken);
+                }
+                let id = state.add(&parent, &name, Some(bytes));
+                state.item(&id)
+            }
+            UploadTarget::Replace { id, held } => {
+                state.call(format!("replace {id}"))?;
+                let now = state.item(&id)?;
+                if held.is_some() && held != now.etag {
+                    return Err(DriveError::Conflict);
+                }
+                let stored = state.items.get_mut(&id).expect("just seen");
+                stored.bytes = Some(bytes);
+                stored.version += 1;
+                state.touch(&id);
+                state.item(&id)
+            }
+        }
+    }
+
+    async fn update(&self, id: &ItemId, update: Update) -> Result<Item, DriveError> {
+        let mut state = self.state.lock();
+        state.call(format!("update {id}"))?;
+        state.item(id)?;
+        if let Some((parent, name)) = &update.place {
+            state.parent_exists(parent)?;
+            if let Some(other) = state.holder(parent, name).filter(|other| other != id) {
+                if !update.replace {
+                    return Err(DriveError::NameTaken);
+                }
+                state.items.get_mut(&other).expect("just found").deleted = true;
+                state.touch(&other);
+            }
+            let stored = state.items.get_mut(id).expect("just seen");
+            (stored.parent, stored.name) = (parent.clone(), name.clone());
+        }
+        let stored = state.items.get_mut(id).expect("just seen");
+        stored.modified = update.modified.unwrap_or(stored.modified);
+        stored.version += 1;
+        state.touch(id);
+        state.item(id)
+    }
+
+    async fn delete(&self, id: &ItemId, held: Option<&ETag>) -> Result<(), DriveError> {
+        let mut state = self.state.lock();
+        state.call(format!("delete {id}"))?;
+        let Ok(now) = state.item(id) else { return Ok(()) };
+        if held.is_some() && held != now.etag.as_ref() {
+            return Err(DriveError::Conflict);
+        }
+        state.items.get_mut(id).expect("just seen").deleted = true;
+        state.touch(id);
+        Ok(())
+    }
+
+    async fn read(&self, id: &ItemId, range: Range<u64>) -> Result<Download, DriveError> {
+        let mut state = self.state.lock();
+        state.call(format!("read {id} {}..{}", range.start, range.end))?;
+        state.item(id)?;
+        let bytes = state.items[id].bytes.clone().ok_or(DriveError::NotFound)?;
+        let at = |n: u64| usize::try_from(n).expect("small in tests").min(bytes.len());
+        let part = Bytes::copy_from_slice(&bytes[at(range.start)..at(range.end)]);
+        Ok(Download {
+            total: bytes.len() as u64,
+            bytes: Box::pin(futures_util::stream::iter([Ok(part)])),
+        })
+    }
+
+    async fn delta(&self, from: DeltaFrom) -> Result<DeltaPage, DriveError> {
+        let mut state = self.state.lock();
+        state.call("delta".into())?;
+        let start = match from {
+            DeltaFrom::Now => state.log.len(),
+            DeltaFrom::Start => 0,
+            DeltaFrom::Link(link) => link.0.parse().map_err(|_| DriveError::Resync {
+                start: None,
+                keep_local: false,
+            })?,
+        };
+        let items = state.log[start..].iter().map(|id| describe(id, &state.items[id])).collect();
+        let next = DeltaNext::Round(DeltaLink(state.log.len().to_string()));
+        Ok(DeltaPage { items, next })
+    }
+
+    async fn quota(&self) -> Result<Option<Quota>, DriveError> {
+        Ok(None)
+    }
+}
