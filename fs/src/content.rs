@@ -8,6 +8,7 @@
 
 pub mod blob;
 pub mod eviction;
+pub mod fill;
 pub mod hash;
 pub mod intents;
 pub mod readahead;
@@ -16,6 +17,7 @@ pub mod span;
 pub mod store;
 
 pub use blob::{Blob, Stamp};
+pub use fill::{Fill, FillError};
 pub use hash::QuickXor;
 pub use intents::{Intent, Intents};
 pub use readahead::ReadAhead;

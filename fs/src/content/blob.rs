@@ -225,3 +225,41 @@ impl Drop for Blob {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Store;
+    use super::*;
+
+    #[test]
+    fn bytes_that_the_disk_lost_once_are_never_called_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let blob = store.create().unwrap();
+        blob.sync().unwrap();
+        blob.lost.store(true, Ordering::Release);
+        blob.sync().unwrap_err();
+        blob.sync().unwrap_err();
+    }
+
+    #[test]
+    fn fetched_bytes_that_could_not_be_synced_do_not_become_a_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let blob = store.create_fill().unwrap();
+        blob.write_at(0, b"fetched").unwrap();
+        blob.lost.store(true, Ordering::Release);
+        blob.finish_fill().unwrap_err();
+        let found = store.list().unwrap();
+        assert_eq!(
+            found
+                .iter()
+                .map(|found| (found.id, found.fill))
+                .collect::<Vec<_>>(),
+            [(blob.id(), true)]
+        );
+        store.load(blob.id()).unwrap_err();
+        blob.discard_fill();
+        assert_eq!(store.list().unwrap(), []);
+    }
+}

@@ -141,8 +141,8 @@ mod tests {
                 let read = Span::at(offset, len).before(size);
                 prop_assert!(reach.start <= read.start && read.end <= reach.end);
                 prop_assert!(reach.end <= size);
-                prop_assert!(reach.start % PAGE == 0);
-                prop_assert!(reach.end % PAGE == 0 || reach.end == size);
+                prop_assert!(reach.start.is_multiple_of(PAGE));
+                prop_assert!(reach.end.is_multiple_of(PAGE) || reach.end == size);
                 prop_assert!(read.start - reach.start <= NEAR + PAGE);
             }
         }
