@@ -216,7 +216,8 @@ impl Fill {
         self.work.state.lock().open_length();
         let whole = Span::new(0, u64::MAX);
         loop {
-            self.hold(whole, whole, LANES).await?;
+            // One lane stays free for a reader that cannot wait.
+            self.hold(whole, whole, LANES - 1).await?;
             if let Some(blob) = self.is_complete() {
                 return Ok(blob);
             }
