@@ -41,8 +41,9 @@ pub trait Drive: Send + Sync + 'static {
     /// Moves an item to the recycle bin. An item that is already gone is a success.
     async fn delete(&self, id: &ItemId, held: Option<&ETag>) -> Result<(), DriveError>;
 
-    /// Fetches a range of a file's content. The stream gives exactly the bytes of the range, in
-    /// order, or fails; `total` is the length of the whole content as the storage host tells it.
+    /// Fetches a range of a file's content. The stream gives the bytes of the range, as far as
+    /// `total`, in order, or fails; `total` is the length of the whole content as the storage
+    /// host tells it, which may differ from the item's size (trap T5).
     async fn read(&self, id: &ItemId, range: Range<u64>) -> Result<Download, DriveError>;
 
     /// One page of remote changes.

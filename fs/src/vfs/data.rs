@@ -121,9 +121,8 @@ impl Vfs {
         match self.source(&handle.file).await? {
             Source::Sealed(blob) | Source::Live(blob) => Ok(blob.read_at(offset, len)?),
             Source::Partial(generation, fill) => {
-                let mut ahead = handle.ahead.lock().clone();
-                let bytes = self.in_time(fill.read(offset, len, &mut ahead)).await?;
-                *handle.ahead.lock() = ahead;
+                let reading = fill.read(offset, len, &mut handle.ahead.lock());
+                let bytes = self.in_time(reading).await?;
                 if let Some(blob) = fill.is_complete() {
                     self.adopt(handle.file.node, generation, &blob).await;
                     handle.file.completed(&fill, &blob);

@@ -19,7 +19,14 @@ impl Vfs {
     /// Keeps contents within their budget until `stop`.
     pub async fn keep_budget(self: Arc<Self>, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
-            self.evict(SystemTime::now());
+            let this = self.clone();
+            let swept = tokio::task::spawn_blocking(move || {
+                this.evict(SystemTime::now());
+                this.intents.compact_if_large()
+            });
+            if let Ok(Err(error)) = swept.await {
+                tracing::warn!(%error, "cannot shorten the intent log; it goes on growing");
+            }
         }
     }
 

@@ -123,6 +123,8 @@ impl Vfs {
                     self.adopt(id, generation, &blob).await;
                     return Ok(blob);
                 }
+                // What has come stays: the next open goes on from there.
+                Err(VfsError::TimedOut) => return Err(VfsError::TimedOut),
                 Err(error) => {
                     if matches!(error, VfsError::Unreachable(_)) {
                         self.look_again(id, &error).await;

@@ -121,9 +121,8 @@ impl Picture {
         match &self.source {
             Source::Whole(blob) => Ok(blob.read_at(offset, len)?),
             Source::Partial { generation, fill, ahead } => {
-                let mut reader = ahead.lock().clone();
-                let bytes = self.vfs.in_time(fill.read(offset, len, &mut reader)).await?;
-                *ahead.lock() = reader;
+                let reading = fill.read(offset, len, &mut ahead.lock());
+                let bytes = self.vfs.in_time(reading).await?;
                 if let Some(blob) = fill.is_complete() {
                     self.vfs.adopt(self.attr.node, *generation, &blob).await;
                 }
