@@ -8,5 +8,6 @@ pub mod content;
 pub mod tree;
 pub mod outbox;
 pub mod ports;
+pub mod settings;
 pub mod sync;
 pub mod vfs;
