@@ -46,6 +46,9 @@ struct Args {
     /// Milliseconds added to every request.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     latency: u64,
+    /// The storage host overlooks tokens, as it did for clients of 2022.
+    #[arg(long)]
+    storage_takes_tokens: bool,
     /// Device codes approve themselves at the first poll; the sign-in page always does.
     #[arg(long)]
     auto_approve: bool,
@@ -61,6 +64,7 @@ impl Args {
             ..Settings::default()
         };
         settings.auto_approve = !self.ask;
+        settings.storage_takes_tokens = self.storage_takes_tokens;
         settings.device_approved_at_poll = u32::from(self.auto_approve);
         Options {
             profile: self.profile,

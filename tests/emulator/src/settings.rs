@@ -77,6 +77,8 @@ pub struct Settings {
     pub hide_hashes: bool,
     /// Downloads ignore `Range` and give the whole file.
     pub ignore_range: bool,
+    /// The storage host overlooks an `Authorization` header, as it did for clients of 2022.
+    pub storage_takes_tokens: bool,
     /// Pings of the notification socket.
     pub push_ping_ms: u64,
 }
@@ -116,6 +118,7 @@ impl Default for Settings {
             plus_is_space: false,
             hide_hashes: false,
             ignore_range: false,
+            storage_takes_tokens: false,
             push_ping_ms: 25_000,
         }
     }

@@ -11,9 +11,11 @@ mod token;
 use std::{collections::HashMap, sync::Arc};
 
 use axum::{body::Body, response::Response};
-use http::{Method, Request};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, Method, Request, header};
 use http_body_util::{BodyExt as _, Limited};
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 
 pub(crate) use grants::{Grants, Who};
 
@@ -54,11 +56,16 @@ pub(crate) async fn answer(
         .to_owned();
     let post = request.method() == Method::POST;
     let query = pairs(request.uri().query().unwrap_or(""));
-    let form = if post {
+    let basic = basic_credentials(request.headers());
+    let mut form = if post {
         form(request).await?
     } else {
         HashMap::new()
     };
+    if let Some((id, secret)) = basic {
+        form.entry("client_id".to_owned()).or_insert(id);
+        form.entry("client_secret".to_owned()).or_insert(secret);
+    }
     match (route, post) {
         (Route::Authorize, false) => authorize::page(&world, &tenant, &query),
         (Route::Authorize, true) => authorize::decide(&world, &form),
@@ -73,6 +80,16 @@ pub(crate) async fn answer(
             "There is no such page.",
         )),
     }
+}
+
+/// Client id and secret, where they come as a header in place of the form.
+fn basic_credentials(headers: &HeaderMap) -> Option<(String, String)> {
+    let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let pair = STANDARD.decode(header.strip_prefix("Basic ")?).ok()?;
+    let pair = String::from_utf8(pair).ok()?;
+    let (id, secret) = pair.split_once(':')?;
+    let decode = |text: &str| percent_decode_str(text).decode_utf8().ok().map(Into::into);
+    Some((decode(id)?, decode(secret)?))
 }
 
 async fn form(request: Request<Body>) -> Result<HashMap<String, String>, Refusal> {
@@ -103,7 +120,7 @@ fn html(status: u16, body: &str) -> Response {
     *response.status_mut() =
         http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_REQUEST);
     response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
+        header::CONTENT_TYPE,
         http::HeaderValue::from_static("text/html; charset=utf-8"),
     );
     response

@@ -215,6 +215,10 @@ impl Reader<'_> {
         } else {
             text
         };
+        // Nothing between the quotes is the item itself.
+        if path.is_empty() {
+            return Ok(Vec::new());
+        }
         path.replace("''", "'")
             .split('/')
             .map(|name| self.name(name.to_owned()))
@@ -409,6 +413,12 @@ mod tests {
             found,
             (Some("A!1".into()), names(&["x", "it's"]), Action::Content)
         );
+    }
+
+    #[test]
+    fn an_empty_alias_is_the_item_itself() {
+        let found = item("/v1.0/drives/d/items/A!1/children('@a1')", "@a1=''");
+        assert_eq!(found, (Some("A!1".into()), names(&[]), Action::Item));
     }
 
     #[test]

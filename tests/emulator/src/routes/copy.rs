@@ -38,11 +38,12 @@ pub(super) async fn begin(context: &Context, request: Request<Body>) -> Result<R
         .unwrap_or(&item.name)
         .to_owned();
     let size = item.size();
-    if conflict == Conflict::Replace && drive.switches.personal {
-        return Err(Refusal::not_supported(
-            "Replace is not supported for copies.",
-        ));
-    }
+    // Personal drives do not know the option, and overlook it.
+    let conflict = if drive.switches.personal {
+        Conflict::Fail
+    } else {
+        conflict
+    };
     state.admit_size(context.drive, size)?;
     let copied = state.drives[context.drive].copy(&id, &parent, &name, conflict, now)?;
     let job = ids::secret(32);

@@ -355,6 +355,30 @@ async fn secrets_are_for_confidential_clients() {
 }
 
 #[tokio::test]
+async fn a_secret_may_come_as_a_header() {
+    let drive = on(Profile::Business).await;
+    let held = drive
+        .emulator
+        .issue_token(CONFIDENTIAL_CLIENT)
+        .refresh_token;
+    let url = format!("{}/common/oauth2/v2.0/token", drive.emulator.login_url());
+    let ask = |secret: &'static str| {
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", held.as_str()),
+        ];
+        drive
+            .http
+            .post(&url)
+            .basic_auth(CONFIDENTIAL_CLIENT, Some(secret))
+            .form(&form)
+            .send()
+    };
+    assert_eq!(ask(CONFIDENTIAL_SECRET).await.unwrap().status(), 200);
+    assert_eq!(ask("wrong").await.unwrap().status(), 401);
+}
+
+#[tokio::test]
 async fn a_token_for_reading_cannot_write() {
     let drive = on(Profile::Business).await;
     let held = drive.emulator.issue_token("a-client").refresh_token;
