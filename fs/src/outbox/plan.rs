@@ -194,8 +194,9 @@ impl<H: Holds> Planner<'_, H> {
 
     fn step_for(&self, node: &Node) -> Option<Step> {
         let place = node.place.as_ref()?;
-        let parent = self.tree.item_of(place.parent)?; // a child waits for its parent's item
+        let parent = self.tree.item_of(place.parent);
         let Some(base) = &node.baseline else {
+            let parent = parent?; // a child waits for its parent's item
             if self.tree.holder(parent, &place.name).is_some() {
                 return None; // a name is vacated before it is reused
             }
@@ -210,11 +211,12 @@ impl<H: Holds> Planner<'_, H> {
                 Kind::Hidden => None,
             };
         };
-        if base.name != place.name || base.parent != *parent {
+        let settled = base.name == place.name && Some(&base.parent) == parent;
+        if !settled {
             if let Some(step) = self.move_step(node, base, parent, &place.name) {
                 return Some(step);
             }
-            // The name is still in use; new content need not wait for it.
+            // The place is not free yet; new content need not wait for it.
         }
         if node.content_pending() {
             return Some(Step::Replace {
@@ -225,7 +227,6 @@ impl<H: Holds> Planner<'_, H> {
                 modified: node.mtime_unsent.then_some(node.mtime),
             });
         }
-        let settled = base.name == place.name && base.parent == *parent;
         (node.mtime_unsent && settled && !self.drive_has_versions).then(|| Step::SetTime {
             node: node.id,
             item: base.item.clone(),
@@ -233,7 +234,13 @@ impl<H: Holds> Planner<'_, H> {
         })
     }
 
-    fn move_step(&self, node: &Node, base: &Baseline, parent: &ItemId, name: &str) -> Option<Step> {
+    fn move_step(
+        &self,
+        node: &Node,
+        base: &Baseline,
+        parent: Option<&ItemId>,
+        name: &str,
+    ) -> Option<Step> {
         let to = |parent: &ItemId, name: String, over| Step::Move {
             node: node.id,
             item: base.item.clone(),
@@ -242,44 +249,71 @@ impl<H: Holds> Planner<'_, H> {
             modified: node.mtime,
             over,
         };
-        let Some(holder) = self.tree.holder(parent, name).filter(|holder| **holder != base.item)
-        else {
-            return Some(to(parent, name.to_owned(), None));
+        let Some(blocker) = self.blocker(node) else {
+            return parent.map(|parent| to(parent, name.to_owned(), None));
         };
-        if let Some(grave) = self.tree.grave(holder) {
-            // Files are replaced in one request; folders never are (trap T21).
-            let replace = grave.kind == Kind::File && node.kind == Kind::File;
-            return replace.then(|| to(parent, name.to_owned(), Some(holder.clone())));
+        // In a cycle, one steps aside, under a name that nobody else uses. The tree's baseline
+        // then says so, which is what makes it survive a crash.
+        let aside = format!(".tuyun-aside-{}", node.id);
+        let Some(grave) = self.tree.grave(blocker) else {
+            return self
+                .closes_cycle(blocker, &base.item)
+                .then(|| to(&base.parent, aside, None));
+        };
+        if self.lies_in(&base.parent, blocker) {
+            // The folder that is to be deleted waits for this node to leave it.
+            return Some(to(&grave.parent, aside, None));
         }
-        if self.waits_for(holder, &base.item) {
-            // A cycle of swaps: out of the way under a name that nobody else uses. The tree's
-            // baseline then says so, which is what makes it survive a crash.
-            let aside = format!(".tuyun-aside-{}", node.id);
-            return Some(to(&base.parent, aside, None));
-        }
-        None
+        // Files are replaced in one request; folders never are (trap T21).
+        let replace = grave.kind == Kind::File && node.kind == Kind::File;
+        parent.filter(|_| replace).map(|parent| {
+            to(parent, name.to_owned(), Some(blocker.clone()))
+        })
     }
 
-    /// Whether `holder`, directly or through others, cannot leave its name before `item` does,
-    /// and `item` is the first of the cycle, so that only one of them steps aside.
-    fn waits_for(&self, holder: &ItemId, item: &ItemId) -> bool {
-        let mut at = holder;
-        let mut seen = HashSet::new();
-        while seen.insert(at) {
-            let Some(next) = self.wants(at) else { return false };
-            if next == item {
-                return seen.iter().all(|other| item.as_str() < other.as_str());
+    /// Whether a folder is a deleted one, or lies in it among others that are deleted.
+    fn lies_in(&self, folder: &ItemId, deleted: &ItemId) -> bool {
+        let mut at = folder;
+        while let Some(grave) = self.tree.grave(at) {
+            if at == deleted {
+                return true;
             }
-            at = next;
+            at = &grave.parent;
         }
         false
     }
 
-    /// The item that holds the name which this item is to get.
-    fn wants(&self, item: &ItemId) -> Option<&ItemId> {
-        let place = self.tree.by_item(item)?.place.as_ref()?;
-        let parent = self.tree.item_of(place.parent)?;
-        self.tree.holder(parent, &place.name).filter(|holder| *holder != item)
+    /// The item whose name has to be vacated before this node's item can go to its place: the one
+    /// that holds the place, or, when the folder there has yet to be made, the one that holds
+    /// the folder's name. That may be this node's own item, on its way into the new folder.
+    fn blocker(&self, node: &Node) -> Option<&ItemId> {
+        let mut place = node.place.as_ref()?;
+        let own = node.baseline.as_ref().map(|base| &base.item);
+        if let Some(parent) = self.tree.item_of(place.parent) {
+            return self.tree.holder(parent, &place.name).filter(|holder| Some(*holder) != own);
+        }
+        loop {
+            place = self.tree.node(place.parent)?.place.as_ref()?;
+            if let Some(parent) = self.tree.item_of(place.parent) {
+                return self.tree.holder(parent, &place.name);
+            }
+        }
+    }
+
+    /// Whether `blocker`, directly or through others, waits for `item`, and `item` is the first
+    /// of that cycle, so that only one of them steps aside.
+    fn closes_cycle(&self, blocker: &ItemId, item: &ItemId) -> bool {
+        let mut at = blocker;
+        let mut seen = HashSet::new();
+        while at != item {
+            if !seen.insert(at) {
+                return false; // a cycle further on, which others break
+            }
+            let next = self.tree.by_item(at).and_then(|node| self.blocker(node));
+            let Some(next) = next else { return false };
+            at = next;
+        }
+        seen.iter().all(|other| item.as_str() < other.as_str())
     }
 
     fn consider_grave(&mut self, item: &ItemId) {
@@ -299,7 +333,10 @@ impl<H: Holds> Planner<'_, H> {
         let replaced = !folder
             && self.tree.by_item(&grave.parent).is_some_and(|dir| {
                 self.tree.child(dir.id, &grave.name).is_some_and(|heir| {
-                    heir.kind == Kind::File && heir.baseline.is_some() && heir.parked.is_none()
+                    heir.kind == Kind::File
+                        && heir.baseline.is_some()
+                        && heir.parked.is_none()
+                        && self.tree.is_pending(heir)
                 })
             });
         if inhabited || replaced {

@@ -2,6 +2,7 @@
 //! restart keeps.
 
 mod memory_drive;
+mod model;
 
 use std::time::{Duration, SystemTime};
 
@@ -61,7 +62,7 @@ impl Rig {
             OutboxConfig {
                 settle: Duration::ZERO,
                 uploads: 4,
-                grace: Duration::from_secs(10),
+                grace: Duration::from_secs(2),
                 drive_has_versions: false,
             },
         ));

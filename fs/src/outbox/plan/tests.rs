@@ -172,6 +172,41 @@ fn a_swap_goes_through_a_name_of_its_own() {
 }
 
 #[test]
+fn a_folder_that_moves_into_the_new_holder_of_its_name_steps_aside_first() {
+    let mut tree = tree(&[item("E", "R", "e", ItemFacet::Folder)]);
+    tree.rename((NodeId::ROOT, "e"), (NodeId::ROOT, "d"), |_| false, at(0)).unwrap();
+    let new = tree.create(NodeId::ROOT, "e", Kind::Directory, at(0)).unwrap();
+    tree.rename((NodeId::ROOT, "d"), (new, "a"), |_| false, at(0)).unwrap();
+    let old = tree.by_item(&ItemId::new("E")).unwrap().id;
+    let aside = format!(".tuyun-aside-{old}");
+    assert_eq!(summary(&steps(&tree, at(9))), [format!("move E R/{aside} over None")]);
+    tree.confirm(&item("E", "R", &aside, ItemFacet::Folder), Some((old, None)), at(9));
+    assert_eq!(summary(&steps(&tree, at(9))), ["mkdir R/e"]);
+    tree.confirm(&item("N", "R", "e", ItemFacet::Folder), Some((new, None)), at(9));
+    assert_eq!(summary(&steps(&tree, at(9))), ["move E N/a over None"]);
+}
+
+#[test]
+fn what_leaves_a_deleted_folder_for_a_new_one_of_its_name_steps_aside_first() {
+    let mut tree = tree(&[item("D", "R", "d", ItemFacet::Folder)]);
+    let dir = tree.child(NodeId::ROOT, "d").unwrap().id;
+    tree.apply(&[item("F", "D", "f", file())], Scope::Listing(dir), &|_| false, at(0));
+    tree.rename((dir, "f"), (NodeId::ROOT, "f"), |_| false, at(0)).unwrap();
+    tree.rmdir(NodeId::ROOT, "d", at(0)).unwrap();
+    let new = tree.create(NodeId::ROOT, "d", Kind::Directory, at(0)).unwrap();
+    tree.rename((NodeId::ROOT, "f"), (new, "f"), |_| false, at(0)).unwrap();
+    let pic = tree.by_item(&ItemId::new("F")).unwrap().id;
+    let aside = format!(".tuyun-aside-{pic}");
+    assert_eq!(summary(&steps(&tree, at(9))), [format!("move F R/{aside} over None")]);
+    tree.confirm(&item("F", "R", &aside, file()), Some((pic, None)), at(9));
+    assert_eq!(summary(&steps(&tree, at(9))), ["delete D"]);
+    tree.set_grave(ItemId::new("D"), None);
+    assert_eq!(summary(&steps(&tree, at(9))), ["mkdir R/d"]);
+    tree.confirm(&item("N", "R", "d", ItemFacet::Folder), Some((new, None)), at(9));
+    assert_eq!(summary(&steps(&tree, at(9))), ["move F N/f over None"]);
+}
+
+#[test]
 fn a_folder_is_deleted_after_everything_that_leaves_it() {
     let mut tree = tree(&[item("D", "R", "d", ItemFacet::Folder)]);
     let dir = tree.child(NodeId::ROOT, "d").unwrap().id;

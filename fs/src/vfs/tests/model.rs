@@ -1,0 +1,302 @@
+//! Random work against what a plain map of paths to bytes would do, with restarts, evictions and
+//! uploads in between. At the end the drive has just what the map has.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Step {
+    Put(usize, Vec<u8>),
+    Append(usize, Vec<u8>),
+    Cut(usize, u8),
+    Unlink(usize),
+    Mkdir(usize),
+    Rmdir(usize),
+    Rename(usize, usize),
+    Exchange(usize, usize),
+    Drain,
+    Restart,
+    Evict,
+    Round,
+}
+
+/// Few places, so that steps meet: three names in the root and in each of two folders.
+const PLACES: &[&str] = &["a", "b", "d", "e", "d/a", "d/b", "d/e", "e/a", "e/b", "e/d"];
+
+fn step() -> impl Strategy<Value = Step> {
+    let place = || 0..PLACES.len();
+    let bytes = || prop::collection::vec(any::<u8>(), 0..20);
+    prop_oneof![
+        6 => (place(), bytes()).prop_map(|(at, bytes)| Step::Put(at, bytes)),
+        2 => (place(), bytes()).prop_map(|(at, bytes)| Step::Append(at, bytes)),
+        1 => (place(), any::<u8>()).prop_map(|(at, len)| Step::Cut(at, len % 20)),
+        3 => place().prop_map(Step::Unlink),
+        4 => place().prop_map(Step::Mkdir),
+        2 => place().prop_map(Step::Rmdir),
+        6 => (place(), place()).prop_map(|(from, to)| Step::Rename(from, to)),
+        2 => (place(), place()).prop_map(|(from, to)| Step::Exchange(from, to)),
+        3 => Just(Step::Drain),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Evict),
+        2 => Just(Step::Round),
+    ]
+}
+
+/// Files with their bytes, folders with `None`.
+type Model = BTreeMap<String, Option<Vec<u8>>>;
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+fn is_dir(model: &Model, path: &str) -> bool {
+    path.is_empty() || model.get(path) == Some(&None)
+}
+
+fn empty(model: &Model, dir: &str) -> bool {
+    !model.keys().any(|path| parent(path) == dir)
+}
+
+fn moved(model: &mut Model, from: &str, to: &str) {
+    let below: Vec<String> = model
+        .keys()
+        .filter(|path| *path == from || path.starts_with(&format!("{from}/")))
+        .cloned()
+        .collect();
+    for path in below {
+        let value = model.remove(&path).expect("just listed");
+        model.insert(format!("{to}{}", &path[from.len()..]), value);
+    }
+}
+
+/// What the map does; whether it was allowed.
+fn apply(model: &mut Model, step: &Step) -> bool {
+    match step {
+        Step::Put(at, bytes) => {
+            let path = PLACES[*at];
+            let ok = is_dir(model, parent(path)) && model.get(path) != Some(&None);
+            if ok {
+                model.insert(path.to_owned(), Some(bytes.clone()));
+            }
+            ok
+        }
+        Step::Append(at, bytes) => match model.get_mut(PLACES[*at]) {
+            Some(Some(held)) => {
+                held.extend(bytes);
+                true
+            }
+            _ => false,
+        },
+        Step::Cut(at, len) => match model.get_mut(PLACES[*at]) {
+            Some(Some(held)) => {
+                held.resize(usize::from(*len), 0);
+                true
+            }
+            _ => false,
+        },
+        Step::Unlink(at) => {
+            let file = matches!(model.get(PLACES[*at]), Some(Some(_)));
+            if file {
+                model.remove(PLACES[*at]);
+            }
+            file
+        }
+        Step::Mkdir(at) => {
+            let path = PLACES[*at];
+            let ok = is_dir(model, parent(path)) && !model.contains_key(path);
+            if ok {
+                model.insert(path.to_owned(), None);
+            }
+            ok
+        }
+        Step::Rmdir(at) => {
+            let ok = model.get(PLACES[*at]) == Some(&None) && empty(model, PLACES[*at]);
+            if ok {
+                model.remove(PLACES[*at]);
+            }
+            ok
+        }
+        Step::Rename(from, to) => {
+            let (from, to) = (PLACES[*from], PLACES[*to]);
+            let Some(source) = model.get(from).cloned() else { return false };
+            if !is_dir(model, parent(to)) || format!("{to}/").starts_with(&format!("{from}/")) {
+                // Onto itself it does nothing, and below itself it may not.
+                return from == to;
+            }
+            match (source.is_none(), model.get(to)) {
+                (_, None) | (false, Some(Some(_))) => {}
+                (true, Some(None)) if empty(model, to) => {}
+                _ => return false,
+            }
+            model.remove(to);
+            moved(model, from, to);
+            true
+        }
+        Step::Exchange(a, b) => {
+            let (a, b) = (PLACES[*a], PLACES[*b]);
+            let within = |x: &str, y: &str| format!("{x}/").starts_with(&format!("{y}/"));
+            let there = model.contains_key(a) && model.contains_key(b);
+            if !there || (a != b && (within(a, b) || within(b, a))) {
+                return false;
+            }
+            if a != b {
+                moved(model, a, "?");
+                moved(model, b, a);
+                moved(model, "?", b);
+            }
+            true
+        }
+        Step::Drain | Step::Restart | Step::Evict | Step::Round => true,
+    }
+}
+
+async fn at(rig: &Rig, path: &str) -> Result<(NodeId, String), VfsError> {
+    let mut dir = NodeId::ROOT;
+    if let Some((parent, name)) = path.rsplit_once('/') {
+        dir = rig.vfs.lookup(NodeId::ROOT, parent).await?.node;
+        return Ok((dir, name.to_owned()));
+    }
+    Ok((dir, path.to_owned()))
+}
+
+async fn write(rig: &Rig, node: NodeId, offset: Option<u64>, bytes: &[u8]) -> Result<(), VfsError> {
+    let handle = rig.vfs.open(node, WRITE).await?;
+    let set = SetAttr { size: offset, ..SetAttr::default() };
+    rig.vfs.set_attr(node, set, Some(handle)).await?;
+    let end = rig.vfs.attr(node).await?.size;
+    if !bytes.is_empty() {
+        rig.vfs.write(handle, end, Bytes::copy_from_slice(bytes)).await?;
+    }
+    rig.vfs.flush(handle).await?;
+    rig.vfs.release(handle).await;
+    Ok(())
+}
+
+async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
+    match step {
+        Step::Put(place, bytes) => {
+            let (dir, name) = at(rig, PLACES[*place]).await?;
+            match rig.vfs.lookup(dir, &name).await {
+                Ok(attr) => write(rig, attr.node, Some(0), bytes).await,
+                Err(VfsError::NotFound) => {
+                    let (_, handle) = rig.vfs.create(dir, &name, 0o644, WRITE, true).await?;
+                    rig.vfs.write(handle, 0, Bytes::copy_from_slice(bytes)).await?;
+                    rig.vfs.flush(handle).await?;
+                    rig.vfs.release(handle).await;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        }
+        Step::Append(place, bytes) => {
+            let (dir, name) = at(rig, PLACES[*place]).await?;
+            let node = rig.vfs.lookup(dir, &name).await?.node;
+            write(rig, node, None, bytes).await
+        }
+        Step::Cut(place, len) => {
+            let (dir, name) = at(rig, PLACES[*place]).await?;
+            let node = rig.vfs.lookup(dir, &name).await?.node;
+            let set = SetAttr { size: Some(u64::from(*len)), ..SetAttr::default() };
+            rig.vfs.set_attr(node, set, None).await.map(drop)
+        }
+        Step::Unlink(place) => {
+            let (dir, name) = at(rig, PLACES[*place]).await?;
+            rig.vfs.unlink(dir, &name).await
+        }
+        Step::Mkdir(place) => {
+            let (dir, name) = at(rig, PLACES[*place]).await?;
+            rig.vfs.mkdir(dir, &name, 0o755).await.map(drop)
+        }
+        Step::Rmdir(place) => {
+            let (dir, name) = at(rig, PLACES[*place]).await?;
+            rig.vfs.rmdir(dir, &name).await
+        }
+        Step::Rename(from, to) => {
+            let (from, to) = (at(rig, PLACES[*from]).await?, at(rig, PLACES[*to]).await?);
+            rig.vfs.rename(from.0, &from.1, to.0, &to.1, RenameFlags::default()).await
+        }
+        Step::Exchange(a, b) => {
+            let (a, b) = (at(rig, PLACES[*a]).await?, at(rig, PLACES[*b]).await?);
+            let flags = RenameFlags { exchange: true, no_replace: false };
+            rig.vfs.rename(a.0, &a.1, b.0, &b.1, flags).await
+        }
+        Step::Drain => {
+            rig.drain().await;
+            Ok(())
+        }
+        Step::Evict => {
+            rig.vfs.evict(SystemTime::now() + Duration::from_hours(2));
+            Ok(())
+        }
+        Step::Round => {
+            rig.sync.round().await.expect("the drive is in memory");
+            Ok(())
+        }
+        Step::Restart => Ok(()),
+    }
+}
+
+async fn listing(rig: &Rig) -> Model {
+    let mut model = Model::new();
+    let mut dirs = vec![(String::new(), NodeId::ROOT)];
+    while let Some((path, dir)) = dirs.pop() {
+        for entry in rig.vfs.list(dir).await.expect("the drive is in memory") {
+            let path = format!("{path}{}", entry.name);
+            if entry.attr.kind == Kind::Directory {
+                dirs.push((format!("{path}/"), entry.attr.node));
+                model.insert(path, None);
+            } else {
+                let bytes = rig.get(dir, &entry.name).await.expect("the drive is in memory");
+                model.insert(path, Some(bytes));
+            }
+        }
+    }
+    model
+}
+
+async fn agree(steps: Vec<Step>) {
+    let (mut rig, mut model) = (Rig::new().await, Model::new());
+    for step in &steps {
+        if matches!(step, Step::Restart) {
+            rig = rig.restart().await;
+            assert_eq!(rig.report, [""; 0]);
+        }
+        let before = model.clone();
+        let allowed = apply(&mut model, step);
+        let done = perform(&rig, step).await;
+        assert_eq!(done.is_ok(), allowed, "{step:?} on {before:?}: {done:?}");
+        assert_eq!(listing(&rig).await, model, "after {step:?} on {before:?}");
+    }
+    rig.sync.round().await.expect("the drive is in memory");
+    rig.drain().await;
+    assert!(rig.outbox.is_drained(), "{:?}", rig.vfs.status());
+    let dump: Model = rig
+        .drive
+        .dump()
+        .into_iter()
+        .map(|(path, bytes)| (path.trim_end_matches('/').to_owned(), bytes))
+        .collect();
+    assert_eq!(dump, model, "what the drive has");
+    rig.sync.round().await.expect("the drive is in memory");
+    assert_eq!(listing(&rig).await, model, "after the drive told of our own changes");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_mount_agrees_with_a_map_and_in_the_end_so_does_the_drive(
+        steps in prop::collection::vec(step(), 1..50),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(agree(steps));
+    }
+}
