@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use self::keys::Key;
-pub use self::secret::{SecretError, read_secret, read_secret_lines};
+pub use self::secret::{SecretError, read_secret, read_secret_lines, read_secret_text};
 pub use self::value::{Period, Size};
 use crate::exit::{Code, Explain};
 

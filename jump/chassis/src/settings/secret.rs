@@ -53,14 +53,23 @@ pub fn read_secret(path: &Path) -> Result<SecretString, SecretError> {
     }
 }
 
+/// The whole text of a file of secrets, for a program that knows its lines.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_secret_text(path: &Path) -> Result<String, SecretError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| SecretError::Unreadable(path.to_owned(), error))?;
+    warn_when_shared(path);
+    Ok(text)
+}
+
 /// Every line of a secret file that is neither blank nor a `#` comment; at least one.
 ///
 /// # Errors
 /// When the file cannot be read or has no such line.
 pub fn read_secret_lines(path: &Path) -> Result<Vec<SecretString>, SecretError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| SecretError::Unreadable(path.to_owned(), error))?;
-    warn_when_shared(path);
+    let text = read_secret_text(path)?;
     let lines: Vec<_> = text
         .lines()
         .map(str::trim)

@@ -1,0 +1,61 @@
+//! What visitors, nodes and the operator see.
+
+mod operator;
+mod page;
+mod redirect;
+mod update;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::HeaderValue;
+use axum::routing::{any, get, post};
+use tokio::sync::Notify;
+use tuyun_chassis::http::control::Readiness;
+use tuyun_chassis::http::{Bearer, Limiter, Problem};
+use tuyun_protocol::Base;
+
+use crate::admission::Admission;
+use crate::choose::Policy;
+use crate::keeper::Keeper;
+use crate::metrics::Metrics;
+
+/// Everything that a request may need.
+pub(crate) struct Shared {
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) policy: Policy,
+    pub(crate) origin: Base,
+    pub(crate) allow_origin: Option<HeaderValue>,
+    pub(crate) admission: Admission,
+    pub(crate) ttl: std::time::Duration,
+    pub(crate) allow_private: bool,
+    pub(crate) redirects: Limiter,
+    pub(crate) updates: Limiter,
+    pub(crate) admin: Bearer,
+    pub(crate) readiness: Readiness,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Rung for a node that has to be probed before it gets visitors.
+    pub(crate) bell: Arc<Notify>,
+}
+
+/// All routes of the public listener.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/", get(page::status))
+        .route(
+            "/_api/update",
+            post(update::heartbeat).delete(update::farewell),
+        )
+        .route("/_api/nodes", get(operator::nodes))
+        .route("/_api/explain", get(operator::explain))
+        .route("/_api/health", get(operator::health))
+        .route("/_api", any(no_such_call))
+        .route("/_api/", any(no_such_call))
+        .route("/_api/{*rest}", any(no_such_call))
+        .fallback(redirect::redirect)
+        .with_state(shared)
+}
+
+async fn no_such_call() -> Problem {
+    Problem::not_found("No such call.")
+}
