@@ -244,6 +244,16 @@ pub(crate) fn tree(world: &World) -> Vec<Node> {
     nodes
 }
 
+pub(crate) fn file_count(world: &World) -> usize {
+    let state = world.state();
+    let drive = &state.drives[MAIN];
+    drive
+        .below(&drive.root)
+        .into_iter()
+        .filter(|item| item.file().is_some())
+        .count()
+}
+
 pub(crate) fn node(world: &World, path: &str) -> Option<Node> {
     let state = world.state();
     let item = find(&state, path).ok()?;

@@ -3,7 +3,7 @@
 //! Never one of the service's hosts: its requests are neither logged nor delayed nor struck by
 //! faults. Errors are `{"error": "<text>"}`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -177,11 +177,7 @@ async fn reset(State(world): Shared) -> Reply {
 }
 
 async fn counts(State(world): Shared) -> Reply {
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for entry in world.log.entries() {
-        *counts.entry(entry.route.name()).or_default() += 1;
-    }
-    shown(json!({ "total": world.log.count(None), "routes": counts }))
+    shown(json!({ "total": world.log.total(), "routes": world.log.counts() }))
 }
 
 async fn faults(State(world): Shared) -> Reply {
@@ -242,7 +238,7 @@ async fn wait(State(world): Shared, Json(wish): Json<Wait>) -> Reply {
         let count = if wish.completed {
             world.log.completed(wish.route)
         } else {
-            world.log.count(Some(wish.route))
+            world.log.arrived(wish.route)
         };
         count >= wish.count
     };

@@ -3,7 +3,10 @@
 //! A request is noted when it arrives and completed when its reply leaves, so that a test can wait
 //! for either. Secrets never get in: of login and storage requests only the path is kept.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Instant,
+};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -73,8 +76,14 @@ struct Inner {
     next: u64,
     /// Where the present counting began.
     reset_at: u64,
-    /// Requests since then that are no longer in `entries`.
-    forgotten: Vec<(Route, u64)>,
+    counts: HashMap<Route, Count>,
+}
+
+/// Requests of one route since the last reset.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    arrived: u64,
+    done: u64,
 }
 
 impl Log {
@@ -92,19 +101,10 @@ impl Log {
         let number = inner.next;
         inner.next += 1;
         entry.number = number;
-        if inner.entries.len() == KEPT
-            && let Some(oldest) = inner.entries.pop_front()
-            && oldest.number >= inner.reset_at
-        {
-            match inner
-                .forgotten
-                .iter_mut()
-                .find(|(route, _)| *route == oldest.route)
-            {
-                Some((_, count)) => *count += 1,
-                None => inner.forgotten.push((oldest.route, 1)),
-            }
+        if inner.entries.len() == KEPT {
+            inner.entries.pop_front();
         }
+        inner.counts.entry(entry.route).or_default().arrived += 1;
         inner.entries.push_back(entry);
         number
     }
@@ -112,20 +112,22 @@ impl Log {
     /// Completes an entry.
     pub(crate) fn finish(&self, number: u64, complete: impl FnOnce(&mut Entry)) {
         let now = self.elapsed();
-        let mut inner = self.inner.lock();
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
         let Some(first) = inner.entries.front().map(|entry| entry.number) else {
             return;
         };
-        let Some(at) = number
+        let at = number
             .checked_sub(first)
-            .and_then(|at| usize::try_from(at).ok())
-        else {
+            .and_then(|at| usize::try_from(at).ok());
+        let Some(entry) = at.and_then(|at| inner.entries.get_mut(at)) else {
             return;
         };
-        if let Some(entry) = inner.entries.get_mut(at) {
-            entry.took_ms = Some(now.saturating_sub(entry.arrived_ms));
-            entry.done = true;
-            complete(entry);
+        entry.took_ms = Some(now.saturating_sub(entry.arrived_ms));
+        entry.done = true;
+        complete(entry);
+        if number >= inner.reset_at {
+            inner.counts.entry(entry.route).or_default().done += 1;
         }
     }
 
@@ -139,36 +141,48 @@ impl Log {
             .collect()
     }
 
-    /// Requests of a route (or all) since the last reset.
-    pub(crate) fn count(&self, route: Option<Route>) -> u64 {
-        let inner = self.inner.lock();
-        let wanted = |of: Route| route.is_none_or(|route| route == of);
-        let forgotten: u64 = inner
-            .forgotten
-            .iter()
-            .filter(|(of, _)| wanted(*of))
-            .map(|(_, count)| count)
-            .sum();
-        let kept = inner
-            .entries
-            .iter()
-            .filter(|entry| entry.number >= inner.reset_at && wanted(entry.route))
-            .count();
-        forgotten + kept as u64
+    /// Requests of a route since the last reset.
+    pub(crate) fn arrived(&self, route: Route) -> u64 {
+        self.inner
+            .lock()
+            .counts
+            .get(&route)
+            .map_or(0, |count| count.arrived)
     }
 
     /// Requests of a route that came to their end since the last reset.
     pub(crate) fn completed(&self, route: Route) -> u64 {
+        self.inner
+            .lock()
+            .counts
+            .get(&route)
+            .map_or(0, |count| count.done)
+    }
+
+    /// All requests since the last reset.
+    pub(crate) fn total(&self) -> u64 {
+        self.inner
+            .lock()
+            .counts
+            .values()
+            .map(|count| count.arrived)
+            .sum()
+    }
+
+    /// How often each route was asked since the last reset.
+    pub(crate) fn counts(&self) -> BTreeMap<Route, u64> {
         let inner = self.inner.lock();
-        let done =
-            |entry: &&Entry| entry.number >= inner.reset_at && entry.route == route && entry.done;
-        inner.entries.iter().filter(done).count() as u64
+        inner
+            .counts
+            .iter()
+            .map(|(route, count)| (*route, count.arrived))
+            .collect()
     }
 
     pub(crate) fn reset(&self) {
         let mut inner = self.inner.lock();
         inner.reset_at = inner.next;
-        inner.forgotten.clear();
+        inner.counts.clear();
     }
 
     fn elapsed(&self) -> u64 {

@@ -246,6 +246,12 @@ impl Running {
         act::tree(&self.world)
     }
 
+    /// How many files there are, without describing each.
+    #[must_use]
+    pub fn file_count(&self) -> usize {
+        act::file_count(&self.world)
+    }
+
     /// The item at a path, its stored names compared exactly.
     #[must_use]
     pub fn node(&self, path: &str) -> Option<Node> {
@@ -282,7 +288,7 @@ impl Running {
     /// Requests of a route since the last reset, those that are still held included.
     #[must_use]
     pub fn count(&self, route: Route) -> u64 {
-        self.world.log.count(Some(route))
+        self.world.log.arrived(route)
     }
 
     /// Requests of a route that came to their end since the last reset.
@@ -294,7 +300,7 @@ impl Running {
     /// All requests to the three hosts since the last reset.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.world.log.count(None)
+        self.world.log.total()
     }
 
     /// Begins counting and logging anew.

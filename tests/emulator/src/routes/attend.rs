@@ -11,7 +11,6 @@ use std::{
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
 
 use super::body;
 use crate::{
@@ -75,7 +74,13 @@ where
             if strike == Some(Act::IgnoreRange) {
                 request.headers_mut().remove(header::RANGE);
             }
-            match act(world.clone(), request).await {
+            let (parts, body) = request.into_parts();
+            let (body, mut left) = body::Returning::wrap(body);
+            let outcome = act(world.clone(), Request::from_parts(parts, body)).await;
+            if let Ok(left) = left.try_recv() {
+                body::drain(left).await;
+            }
+            match outcome {
                 Ok(response) => response,
                 Err(refusal) => refusal.render(&note.request_id, world.now()),
             }
@@ -105,7 +110,7 @@ async fn before(
             Ok(request)
         }
         Some(Act::Refuse(reply)) => {
-            drain(request).await;
+            body::drain(request.into_body()).await;
             Err(stand_in(reply, world))
         }
         Some(Act::LoseRequest) => {
@@ -126,7 +131,7 @@ async fn before(
             error,
             number,
         }) => {
-            drain(request).await;
+            body::drain(request.into_body()).await;
             let refusal = signin::injected(*status, error, *number, now);
             Err(refusal.render(&ids::request_id(), now))
         }
@@ -236,12 +241,6 @@ fn usual_codes(status: u16) -> (&'static str, Option<&'static str>) {
         509 => ("bandwidthLimitExceeded", None),
         _ => ("generalException", None),
     }
-}
-
-/// Reads a body to its end, so that the connection can go on after an early reply.
-async fn drain(request: Request<Body>) {
-    let mut body = request.into_body();
-    while let Some(Ok(_)) = body.frame().await {}
 }
 
 fn sign(headers: &mut HeaderMap, request_id: &str, host: Host) {

@@ -1,12 +1,20 @@
 //! Bodies: read in whole, streamed out, and broken on purpose.
 
-use std::{io, ops::Range, time::Duration};
+use std::{
+    io,
+    ops::Range,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use futures_util::StreamExt as _;
 use http::Request;
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::{
     content::{Content, Spool},
@@ -15,6 +23,78 @@ use crate::{
 
 /// JSON bodies of Graph are small; `$batch` is the largest and stays below this.
 const JSON_LIMIT: usize = 4 * 1024 * 1024;
+
+/// A body that comes back when whoever reads it lets go of it before its end.
+///
+/// An early refusal must not leave bytes unread: the client would see the connection break in place
+/// of the reply.
+pub(super) struct Returning {
+    inner: Option<Body>,
+    back: Option<oneshot::Sender<Body>>,
+}
+
+impl Returning {
+    /// Wraps a body; what is left of it comes out of the receiver.
+    pub(super) fn wrap(body: Body) -> (Body, oneshot::Receiver<Body>) {
+        let (back, left) = oneshot::channel();
+        (
+            Body::new(Self {
+                inner: Some(body),
+                back: Some(back),
+            }),
+            left,
+        )
+    }
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        if let (Some(body), Some(back)) = (self.inner.take(), self.back.take()) {
+            // Nobody waits for it: then the connection ends anyhow.
+            let _ = back.send(body);
+        }
+    }
+}
+
+impl http_body::Body for Returning {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match &mut self.inner {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner
+            .as_ref()
+            .is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner
+            .as_ref()
+            .map(http_body::Body::size_hint)
+            .unwrap_or_default()
+    }
+}
+
+/// What a client may still send after its request is decided; past it the connection may break.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Reads a body to its end and forgets it.
+pub(super) async fn drain(mut body: Body) {
+    // Too late is as good as read: the reply goes out either way.
+    let _ = tokio::time::timeout(DRAIN, async {
+        while let Some(Ok(_)) = body.frame().await {}
+    })
+    .await;
+}
 
 /// A JSON object, or an empty one where there is no body.
 pub(super) async fn json(request: Request<Body>) -> Result<Value, Refusal> {

@@ -128,6 +128,26 @@ async fn fragments_that_do_not_fit_are_refused_and_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_refused_fragment_is_answered_though_its_bytes_are_on_their_way() {
+    let drive = on(Profile::Business).await;
+    let url = drive.session("a.bin", json!({})).await;
+    let bytes = vec![7; 40 * UNIT];
+    for _ in 0..5 {
+        let hole = drive.fragment(&url, UNIT, &bytes, 50 * UNIT).await;
+        assert_eq!(refused(hole).await, (416, "fragmentOutOfOrder".to_owned()));
+    }
+    let mut connections: Vec<u64> = drive
+        .emulator
+        .requests()
+        .iter()
+        .filter(|entry| entry.route == Route::Fragment)
+        .map(|entry| entry.connection)
+        .collect();
+    connections.dedup();
+    assert_eq!(connections.len(), 1, "the connection goes on");
+}
+
+#[tokio::test]
 async fn a_fragment_of_sixty_mebibytes_is_too_large() {
     let drive = on(Profile::Business).await;
     let url = drive.session("a.bin", json!({})).await;
