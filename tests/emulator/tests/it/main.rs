@@ -8,6 +8,7 @@ mod faults;
 mod items;
 mod names;
 mod push;
+mod quirks;
 mod signin;
 mod storage;
 mod uploads;
