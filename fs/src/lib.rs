@@ -4,10 +4,15 @@
 //! to the outside; [`vfs`] holds the use cases; [`tree`], [`content`] and [`outbox`] decide.
 //! [`run`](daemon::run) wires them together.
 
+pub mod auth;
 pub mod content;
+pub mod graph;
 pub mod tree;
+pub mod mount;
 pub mod outbox;
 pub mod ports;
+#[cfg(test)]
+mod scripted;
 pub mod settings;
 pub mod sync;
 pub mod vfs;

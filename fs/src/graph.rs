@@ -1,0 +1,19 @@
+//! Microsoft Graph, as far as a mounted drive needs it.
+//!
+//! The one place that knows the service's quirks, each owned by one file: what an error means
+//! ([`classify`]), how long to keep silent ([`gate`]), how items are written down ([`wire`]), how
+//! bytes go up ([`upload`]) and come down ([`download`]). Further in, there are only the words of
+//! [`Drive`](crate::ports::Drive). Facts are cited from `graph-api.md` by section and trap.
+
+mod address;
+mod classify;
+mod client;
+mod download;
+mod find;
+mod gate;
+mod operations;
+mod upload;
+mod wire;
+
+pub use client::{Graph, GraphConfig};
+pub use find::{DriveKind, FoundDrive};
