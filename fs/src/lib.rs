@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod content;
+pub mod daemon;
 pub mod graph;
 pub mod tree;
 pub mod mount;

@@ -124,6 +124,17 @@ impl Authenticator {
         self.renew_now(SystemTime::now()).await.map(drop)
     }
 
+    /// Uses the refresh token, though the access token is good for a while yet.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub async fn refresh(&self) -> Result<(), TokenError> {
+        let _one = self.renewing.lock().await;
+        let (now, held) = (SystemTime::now(), self.current.lock().token.clone());
+        let token = self.ask(held.as_ref(), now).await?;
+        self.take(token)
+    }
+
     /// Whether the refresh token should be used, only to keep it alive.
     #[must_use]
     pub fn keep_alive_due(&self, now: SystemTime) -> bool {
@@ -159,14 +170,9 @@ impl Authenticator {
         current.asked = Some(now);
         match got {
             Ok(token) => {
-                // Stored before it is used: the old refresh token may be the last one otherwise.
-                if !self.config.app_only {
-                    self.store.save(&token).map_err(TokenError::Store)?;
-                    current.file = self.store.identity();
-                }
+                drop(current);
                 let access = token.access_token.clone();
-                current.token = Some(token);
-                current.state = AuthState::SignedIn;
+                self.take(token)?;
                 Ok(access)
             }
             Err(TokenError::Unavailable(why)) => {
@@ -181,6 +187,18 @@ impl Authenticator {
             }
             Err(error @ TokenError::Store(_)) => Err(error),
         }
+    }
+
+    /// Stored before it is used: the old refresh token may be good for nothing afterwards.
+    fn take(&self, token: StoredToken) -> Result<(), TokenError> {
+        let mut current = self.current.lock();
+        if !self.config.app_only {
+            self.store.save(&token).map_err(TokenError::Store)?;
+            current.file = self.store.identity();
+        }
+        current.token = Some(token);
+        current.state = AuthState::SignedIn;
+        Ok(())
     }
 
     /// A token that ends soon is better than none.

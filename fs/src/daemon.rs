@@ -1,0 +1,184 @@
+//! Everything behind the mount, wired together: recovered, connected, at work, and stopped in
+//! order.
+//!
+//! Stopping is a sentence: the rim takes no more work, what was taken is finished, what can still
+//! be sent within the grace is sent, the rest is in the journal.
+
+mod connect;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tuyun_chassis::exit::{Code, Failure};
+
+pub use self::connect::{auth_config, authenticator, explain, graph_config};
+use crate::auth::{AuthState, Authenticator};
+use crate::graph::{FoundDrive, Graph};
+use crate::outbox::drain::{Outbox, OutboxConfig};
+use crate::settings::{Delta, Settings};
+use crate::sync::{LINK_FACT, Sync, SyncConfig};
+use crate::vfs::{Budget, Recovery, Vfs, VfsConfig, recover};
+
+/// How often sign-in is looked at, to keep an idle token alive.
+const LOOK_AT_TOKEN: Duration = Duration::from_hours(1);
+
+/// How long the last seals of a stop may take: a barrier of a busy disk takes seconds.
+const LAST_SEALS: Duration = Duration::from_secs(30);
+
+/// What runs behind the rim.
+pub struct Core {
+    /// The use cases.
+    pub vfs: Arc<Vfs>,
+    /// What is on its way to the drive.
+    pub outbox: Arc<Outbox>,
+    /// What comes from the drive.
+    pub sync: Arc<Sync>,
+    /// Sign-in.
+    pub auth: Arc<Authenticator>,
+    /// The drive's client.
+    pub graph: Arc<Graph>,
+    /// Which drive it is.
+    pub found: FoundDrive,
+    /// What the start moved aside or saved.
+    pub report: Vec<String>,
+    following: CancellationToken,
+    sending: CancellationToken,
+    followers: TaskTracker,
+    senders: TaskTracker,
+}
+
+impl Core {
+    /// Recovers the state, connects to the drive, and sets everything to work.
+    ///
+    /// # Errors
+    /// The state cannot be used, or belongs to another drive; at the very first start also when
+    /// nobody has signed in or the drive cannot be reached.
+    pub async fn start(settings: &Settings) -> Result<Self, Failure> {
+        let recovery = recover_state(settings).await?;
+        let auth = connect::authenticator(settings)?;
+        let (graph, found) = connect::connect(settings, auth.clone(), &recovery).await?;
+        let graph = Arc::new(graph);
+        let versions = found.kind.has_versions();
+        let outbox = Arc::new(Outbox::new(
+            recovery.ledger.clone(),
+            recovery.store.clone(),
+            graph.clone(),
+            OutboxConfig {
+                settle: settings.writeback.settle.get(),
+                uploads: settings.writeback.uploads,
+                grace: settings.writeback.grace.get(),
+                drive_has_versions: versions,
+            },
+        ));
+        let link = recovery.fact(LINK_FACT);
+        let vfs = Vfs::new(
+            recovery.ledger,
+            recovery.store,
+            recovery.intents,
+            graph.clone(),
+            outbox.clone(),
+            VfsConfig {
+                timeout: settings.mount.timeout.get(),
+                read_only: settings.mount.read_only,
+                drive_has_versions: versions,
+                budget: Budget {
+                    max_size: settings.cache.max_size.bytes(),
+                    max_age: settings.cache.max_age.get(),
+                    min_free: settings.cache.min_free.bytes(),
+                },
+            },
+        );
+        let config = SyncConfig {
+            poll: settings.drive.poll.get(),
+            delta: settings.drive.delta == Delta::Auto,
+        };
+        let sync = Arc::new(Sync::new(vfs.clone(), config, link));
+        let core = Self {
+            vfs,
+            outbox,
+            sync,
+            auth,
+            graph,
+            found,
+            report: recovery.report,
+            following: CancellationToken::new(),
+            sending: CancellationToken::new(),
+            followers: TaskTracker::new(),
+            senders: TaskTracker::new(),
+        };
+        core.set_to_work();
+        Ok(core)
+    }
+
+    fn set_to_work(&self) {
+        let following = &self.following;
+        self.followers.spawn(self.sync.clone().run(following.clone()));
+        self.followers.spawn(self.vfs.clone().keep_budget(following.clone()));
+        self.followers.spawn(keep_alive(self.auth.clone(), following.clone()));
+        self.senders.spawn(self.outbox.clone().run(self.sending.clone()));
+    }
+
+    /// Why the mount is not what it should be, if so.
+    #[must_use]
+    pub fn degraded(&self) -> Option<String> {
+        if let Some(why) = self.vfs.ledger().journal().failing() {
+            return Some(why.to_string());
+        }
+        match self.auth.state() {
+            AuthState::SignInNeeded { why } => {
+                return Some(format!("sign-in is needed, run `tuyunfs login`: {why}"));
+            }
+            AuthState::Unreachable { .. } | AuthState::SignedIn => {}
+        }
+        self.sync.status().trouble.or_else(|| self.outbox.paused().map(|pause| pause.why))
+    }
+
+    /// Stops, after the rim has: follows no more, finishes seals, sends for the grace what can be
+    /// sent, and closes the journal.
+    pub async fn stop(self) {
+        self.following.cancel();
+        self.followers.close();
+        self.followers.wait().await;
+        self.vfs.quiesce(LAST_SEALS).await;
+        self.sending.cancel();
+        self.senders.close();
+        self.senders.wait().await;
+        let status = self.vfs.status();
+        if status.pending > 0 {
+            tracing::info!(
+                pending = status.pending,
+                "stopped; what is pending is in the journal and goes on at the next start"
+            );
+        }
+        let vfs = self.vfs.clone();
+        let _ = tokio::task::spawn_blocking(move || vfs.ledger().journal().close()).await;
+    }
+}
+
+async fn recover_state(settings: &Settings) -> Result<Recovery, Failure> {
+    let (dir, prefix) = (settings.state_dir.clone(), settings.origin.prefix().to_owned());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let recovered =
+        tokio::task::spawn_blocking(move || recover(&dir, &host, &prefix, SystemTime::now())).await;
+    let state = settings.state_dir.display();
+    match recovered {
+        Ok(Ok(recovery)) => Ok(recovery),
+        Ok(Err(error)) => Err(Failure::new(Code::Unavailable, format!("cannot start on {state}"))
+            .because(&error)
+            .hint("nothing was deleted; see what is named above")),
+        Err(error) => Err(Failure::new(Code::Failure, format!("reading {state} back failed"))
+            .because(&error)),
+    }
+}
+
+async fn keep_alive(auth: Arc<Authenticator>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(LOOK_AT_TOKEN)).await.is_some() {
+        if auth.keep_alive_due(SystemTime::now())
+            && let Err(error) = auth.refresh().await
+        {
+            tracing::warn!(%error, "cannot keep the sign-in alive; tried again in an hour");
+        }
+    }
+}
