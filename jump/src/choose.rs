@@ -90,9 +90,15 @@ mod tests {
             .unwrap();
         let roster = table.snapshot(now);
         let last = now + Duration::from_nanos(19_999_999_999);
-        assert!(matches!(choose(&roster, Policy::Priority, &path("x"), last), Target::Node(_)));
+        assert!(matches!(
+            choose(&roster, Policy::Priority, &path("x"), last),
+            Target::Node(_)
+        ));
         let end = now + Duration::from_secs(20);
-        assert_eq!(choose(&roster, Policy::Priority, &path("x"), end), Target::Origin);
+        assert_eq!(
+            choose(&roster, Policy::Priority, &path("x"), end),
+            Target::Origin
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The settings of `tuyun-jump`, and which of them cannot work.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use tuyun_chassis::exit::Failure;
 use tuyun_chassis::http::{TlsFiles, TrustedProxies};
@@ -17,6 +19,9 @@ pub const SPEC: Spec = Spec {
 
 /// The commented settings file that `config example` prints.
 pub const EXAMPLE: &str = include_str!("../example.toml");
+
+/// Below this, probes would be most of what a small node serves.
+const SHORTEST_PROBE: Duration = Duration::from_millis(100);
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +181,15 @@ impl Settings {
             )
             .into());
         }
+        let probe = self.nodes.probe.get();
+        if !probe.is_zero() && probe < SHORTEST_PROBE {
+            return Err(SettingsError::unusable(
+                "nodes.probe",
+                "nodes would be asked too often",
+                "set it to \"4s\", or to \"0s\" to ask never",
+            )
+            .into());
+        }
         Ok(())
     }
 
@@ -265,6 +279,9 @@ mod tests {
         assert!(refuse(|s| s.tls.cert = "a".into()).contains("there is a certificate but no key"));
         assert!(refuse(|s| s.limit.trusted_proxies = vec!["x".into()]).contains("`x` is neither"));
         assert!(refuse(|s| s.nodes.ttl = Period::seconds(0)).contains("nodes.ttl"));
+        assert!(
+            refuse(|s| s.nodes.probe = Period(Duration::from_millis(1))).contains("nodes.probe")
+        );
     }
 
     #[test]

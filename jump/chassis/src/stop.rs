@@ -43,7 +43,7 @@ impl Stop {
                         stopping.cancel();
                     }
                     _ = hangup.recv() => {
-                        tracing::info!("reloading, as asked by SIGHUP");
+                        tracing::debug!("SIGHUP");
                         reload.send_modify(|count| *count += 1);
                     }
                 }

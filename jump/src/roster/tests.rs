@@ -114,7 +114,9 @@ fn what_was_heard_in_an_outage_is_told_when_it_ends() {
     let mut table = table_of(&["1", "2"], start);
     save_all(&mut table, start);
     table.lost(start);
-    table.hear(lease("3"), TTL + SECOND, start + SECOND).unwrap();
+    table
+        .hear(lease("3"), TTL + SECOND, start + SECOND)
+        .unwrap();
     table.leave(&"2".parse().unwrap(), start + SECOND);
     let unsaved = table.unsaved(start + 2 * SECOND);
     assert_eq!(unsaved.leases, [(lease("3"), Duration::from_secs(20))]);

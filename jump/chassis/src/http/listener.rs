@@ -27,6 +27,8 @@ pub struct Front {
     pub setting: &'static str,
     /// With a certificate it speaks HTTPS.
     pub tls: Option<TlsFiles>,
+    /// How often the certificate's files are looked at for a change.
+    pub look: Duration,
     /// Connections at once.
     pub connections: usize,
     /// How long a request's head may take, and a kept-alive connection may stay idle.
@@ -44,6 +46,9 @@ impl Front {
             listen: listen.into(),
             setting,
             tls: None,
+            // acme.sh and panels replace certificates days before the old one ends, so seconds mean
+            // nothing, and two `stat` calls cost nothing.
+            look: Duration::from_secs(10),
             // Under the 65,536 descriptors our units ask for, with room for files and upstreams.
             connections: 16_384,
             // Browsers keep connections for a minute or more; a head arrives within one second.
@@ -248,7 +253,7 @@ impl Listener {
                 Some((files, config)) => {
                     let acceptor = RustlsAcceptor::new(config.clone()).acceptor(gate);
                     let serving = server.acceptor(acceptor).serve(service);
-                    let following = files.follow(config, over.clone());
+                    let following = files.follow(config, front.look, over.clone());
                     tokio::join!(serving, following).0
                 }
             };

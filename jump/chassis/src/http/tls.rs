@@ -7,10 +7,6 @@ use std::time::{Duration, SystemTime};
 use axum_server::tls_rustls::RustlsConfig;
 use tokio_util::sync::CancellationToken;
 
-/// How often the files are looked at: acme.sh and panels replace them days before the old
-/// certificate ends, so a few seconds more or less mean nothing, and two `stat` calls cost nothing.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-
 /// A certificate chain and its key, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -41,11 +37,16 @@ impl TlsFiles {
         RustlsConfig::from_pem_file(&self.cert, &self.key).await
     }
 
-    /// Replaces the certificate whenever its files change, until `stop`.
-    pub(super) async fn follow(self, config: RustlsConfig, stop: CancellationToken) {
+    /// Replaces the certificate when its files have changed, looking `every` so often, until `stop`.
+    pub(super) async fn follow(
+        self,
+        config: RustlsConfig,
+        every: Duration,
+        stop: CancellationToken,
+    ) {
         let mut held = self.state();
         while stop
-            .run_until_cancelled(tokio::time::sleep(LOOK_EVERY))
+            .run_until_cancelled(tokio::time::sleep(every))
             .await
             .is_some()
         {

@@ -147,3 +147,77 @@ async fn a_connection_too_many_is_closed() {
     stop.cancel();
     server.await.unwrap().unwrap();
 }
+
+/// A certificate for `localhost`, written to the files; the client has to trust this one.
+fn certify(files: &TlsFiles) -> reqwest::Certificate {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(&files.cert, made.cert.pem()).unwrap();
+    reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap()
+}
+
+async fn greet(trusted: reqwest::Certificate, address: SocketAddr) -> reqwest::Result<String> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([trusted])
+        .build()?;
+    let url = format!("https://localhost:{}/", address.port());
+    client.get(url).send().await?.text().await
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_replaced_is_taken_without_a_restart() {
+    crate::start::install_crypto();
+    let dir = tempfile::tempdir().unwrap();
+    let files = TlsFiles {
+        cert: dir.path().join("cert.pem"),
+        key: dir.path().join("key.pem"),
+    };
+    let first = certify(&files);
+    let front = Front {
+        look: Duration::from_millis(20),
+        ..front().tls(Some(files.clone()))
+    };
+    let listener = Listener::bind(front).await.unwrap();
+    let address = listener.local_addr();
+    assert_eq!(listener.scheme(), "https");
+    let stop = CancellationToken::new();
+    let router = Router::new().route("/", get(|| async { "hello" }));
+    let server = tokio::spawn(listener.serve(router, stop.clone()));
+    assert_eq!(greet(first.clone(), address).await.unwrap(), "hello");
+
+    std::fs::write(&files.cert, "half a cert").unwrap();
+    assert_eq!(
+        greet(first, address).await.unwrap(),
+        "hello",
+        "what is broken is not taken"
+    );
+    let second = certify(&files);
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while greet(second.clone(), address).await.is_err() {
+        assert!(
+            tokio::time::Instant::now() < end,
+            "the new certificate was not taken"
+        );
+    }
+    stop.cancel();
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_is_named() {
+    crate::start::install_crypto();
+    let dir = tempfile::tempdir().unwrap();
+    let files = TlsFiles {
+        cert: dir.path().join("cert.pem"),
+        key: dir.path().join("key.pem"),
+    };
+    let error = Listener::bind(front().tls(Some(files.clone())))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("cert.pem"), "{error}");
+    certify(&files);
+    std::fs::write(&files.key, "no key").unwrap();
+    let error = Listener::bind(front().tls(Some(files))).await.unwrap_err();
+    assert_eq!(error.code(), Code::Config);
+}
