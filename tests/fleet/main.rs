@@ -1,1 +1,4 @@
-//! fleet.
+//! The whole way: PHP writes into the mounted folder, and visitors get it through jump and edge.
+
+mod failover;
+mod whole_way;

@@ -1,1 +1,7 @@
-//! fs.
+//! `tuyunfs` through its public face: a real mount over an emulated `OneDrive`.
+
+mod files;
+mod messages;
+mod remote;
+mod requests;
+mod restart;

@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod http;
 pub mod mount;
 pub mod needs;
+pub mod php;
 pub mod process;
 pub mod redis;
 pub mod wait;

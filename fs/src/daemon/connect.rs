@@ -92,7 +92,7 @@ pub fn authenticator(settings: &Settings) -> Result<Arc<Authenticator>, Failure>
 /// # Errors
 /// The state belongs to another drive; or nobody has signed in, or the drive cannot be reached,
 /// at the very first start.
-pub async fn connect(
+pub(super) async fn connect(
     settings: &Settings,
     auth: Arc<Authenticator>,
     recovery: &Recovery,

@@ -329,10 +329,14 @@ fn open(path: &Path) -> Result<Database, JournalError> {
         .mode(0o600)
         .open(path)
         .map_err(io)?;
-    builder().create(path).map_err(|error| match error {
+    let database = builder().create(path).map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => JournalError::InUse(path.to_owned()),
         other => broken(path, other),
-    })
+    })?;
+    // The name of a new database has to survive a power cut, too.
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+    Ok(database)
 }
 
 fn broken(path: &Path, error: impl Into<redb::Error>) -> JournalError {
