@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod graph;
 pub mod tree;
 pub mod mount;
+pub mod origin;
 pub mod outbox;
 pub mod ports;
 #[cfg(test)]
