@@ -114,10 +114,14 @@ impl Core {
 
     fn set_to_work(&self) {
         let following = &self.following;
-        self.followers.spawn(self.sync.clone().run(following.clone()));
-        self.followers.spawn(self.vfs.clone().keep_budget(following.clone()));
-        self.followers.spawn(keep_alive(self.auth.clone(), following.clone()));
-        self.senders.spawn(self.outbox.clone().run(self.sending.clone()));
+        self.followers
+            .spawn(self.sync.clone().run(following.clone()));
+        self.followers
+            .spawn(self.vfs.clone().keep_budget(following.clone()));
+        self.followers
+            .spawn(keep_alive(self.auth.clone(), following.clone()));
+        self.senders
+            .spawn(self.outbox.clone().run(self.sending.clone()));
     }
 
     /// Why the mount is not what it should be, if so.
@@ -132,7 +136,10 @@ impl Core {
             }
             AuthState::Unreachable { .. } | AuthState::SignedIn => {}
         }
-        self.sync.status().trouble.or_else(|| self.outbox.paused().map(|pause| pause.why))
+        self.sync
+            .status()
+            .trouble
+            .or_else(|| self.outbox.paused().map(|pause| pause.why))
     }
 
     /// Stops, after the rim has: follows no more, finishes seals, sends for the grace what can be
@@ -158,23 +165,36 @@ impl Core {
 }
 
 async fn recover_state(settings: &Settings) -> Result<Recovery, Failure> {
-    let (dir, prefix) = (settings.state_dir.clone(), settings.origin.prefix().to_owned());
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let (dir, prefix) = (
+        settings.state_dir.clone(),
+        settings.origin.prefix().to_owned(),
+    );
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     let recovered =
         tokio::task::spawn_blocking(move || recover(&dir, &host, &prefix, SystemTime::now())).await;
     let state = settings.state_dir.display();
     match recovered {
         Ok(Ok(recovery)) => Ok(recovery),
-        Ok(Err(error)) => Err(Failure::new(Code::Unavailable, format!("cannot start on {state}"))
-            .because(&error)
-            .hint("nothing was deleted; see what is named above")),
-        Err(error) => Err(Failure::new(Code::Failure, format!("reading {state} back failed"))
-            .because(&error)),
+        Ok(Err(error)) => Err(
+            Failure::new(Code::Unavailable, format!("cannot start on {state}"))
+                .because(&error)
+                .hint("nothing was deleted; see what is named above"),
+        ),
+        Err(error) => {
+            Err(Failure::new(Code::Failure, format!("reading {state} back failed")).because(&error))
+        }
     }
 }
 
 async fn keep_alive(auth: Arc<Authenticator>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(LOOK_AT_TOKEN)).await.is_some() {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(LOOK_AT_TOKEN))
+        .await
+        .is_some()
+    {
         if auth.keep_alive_due(SystemTime::now())
             && let Err(error) = auth.refresh().await
         {

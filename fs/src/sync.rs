@@ -66,7 +66,10 @@ impl Sync {
     /// Follows changes from where the last run left off.
     #[must_use]
     pub fn new(vfs: Arc<Vfs>, config: SyncConfig, link: Option<DeltaLink>) -> Self {
-        let status = SyncStatus { by_listing: !config.delta, ..SyncStatus::default() };
+        let status = SyncStatus {
+            by_listing: !config.delta,
+            ..SyncStatus::default()
+        };
         Self {
             vfs,
             config,
@@ -130,12 +133,17 @@ impl Sync {
         } else {
             match self.delta_round().await {
                 Err(DriveError::NotSupported(why)) => {
-                    tracing::warn!(why, "this drive has no delta; known folders are listed in turn");
+                    tracing::warn!(
+                        why,
+                        "this drive has no delta; known folders are listed in turn"
+                    );
                     self.status.lock().by_listing = true;
                     self.list_known().await?
                 }
                 Err(DriveError::Resync { .. }) => {
-                    tracing::warn!("the drive lost track of changes; known folders are listed anew");
+                    tracing::warn!(
+                        "the drive lost track of changes; known folders are listed anew"
+                    );
                     self.start_over().await?
                 }
                 other => other?,
@@ -152,12 +160,17 @@ impl Sync {
 
     async fn delta_round(&self) -> Result<usize, DriveError> {
         let resume = self.link.lock().clone();
-        let Some(mut link) = resume else { return self.start_over().await };
+        let Some(mut link) = resume else {
+            return self.start_over().await;
+        };
         let mut items: Vec<Item> = Vec::new();
         let mut seen = HashSet::new();
         loop {
             if seen.len() >= PAGES || !seen.insert(link.0.clone()) {
-                return Err(DriveError::Resync { start: None, keep_local: true });
+                return Err(DriveError::Resync {
+                    start: None,
+                    keep_local: true,
+                });
             }
             let page = self.vfs.drive().delta(DeltaFrom::Link(link)).await?;
             items.extend(page.items);
@@ -186,7 +199,10 @@ impl Sync {
     async fn list_known(&self) -> Result<usize, DriveError> {
         let known: Vec<NodeId> = {
             let books = self.vfs.ledger().books();
-            let dirs = books.tree.nodes().filter(|n| n.kind == Kind::Directory && n.listed);
+            let dirs = books
+                .tree
+                .nodes()
+                .filter(|n| n.kind == Kind::Directory && n.listed);
             dirs.map(|node| node.id).collect()
         };
         let mut told = 0;
@@ -210,7 +226,9 @@ impl Sync {
         let ledger = self.vfs.ledger();
         let (effects, ticket) = ledger.change_with(|books| {
             let writing = books.writing.clone();
-            let effects = books.tree.apply(items, scope, &|id| writing.contains(&id), now);
+            let effects = books
+                .tree
+                .apply(items, scope, &|id| writing.contains(&id), now);
             let mut batch = Batch::default();
             if let Some(link) = &link {
                 batch.fact(LINK_FACT, Some(link));
@@ -237,7 +255,10 @@ impl Sync {
         let mut status = self.status.lock();
         status.online = false;
         if status.trouble.as_ref() != Some(&text) {
-            tracing::warn!(error = text, "cannot follow remote changes; cached files are served, changes are kept");
+            tracing::warn!(
+                error = text,
+                "cannot follow remote changes; cached files are served, changes are kept"
+            );
             status.trouble = Some(text);
         }
     }

@@ -30,12 +30,12 @@ use tokio_util::task::TaskTracker;
 
 pub use self::error::VfsError;
 pub use self::evict::Budget;
+use self::fetch::{Fills, Listings};
+use self::opened::Opened;
 pub use self::picture::Picture;
 pub use self::recover::{Recovery, StartError, recover};
 pub use self::status::{ParkedChange, Status};
 pub use self::types::{Attr, Listed, OpenMode, RenameFlags, SetAttr, Space};
-use self::fetch::{Fills, Listings};
-use self::opened::Opened;
 use crate::content::intents::Intents;
 use crate::content::store::Store;
 use crate::outbox::drain::Outbox;
@@ -143,7 +143,10 @@ impl Vfs {
     /// Waits for the work that goes on after calls were answered, at most this long.
     pub async fn quiesce(&self, limit: Duration) {
         self.tasks.close();
-        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(limit, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("left work behind at the stop; the journal knows of it");
         }
     }

@@ -67,10 +67,22 @@ impl Authenticator {
         let state = if token.is_some() || config.app_only {
             AuthState::SignedIn
         } else {
-            AuthState::SignInNeeded { why: "nobody has signed in yet".into() }
+            AuthState::SignInNeeded {
+                why: "nobody has signed in yet".into(),
+            }
         };
-        let current = Mutex::new(Current { token, file, state, asked: None });
-        Ok(Arc::new(Self { config, store, current, renewing: tokio::sync::Mutex::default() }))
+        let current = Mutex::new(Current {
+            token,
+            file,
+            state,
+            asked: None,
+        });
+        Ok(Arc::new(Self {
+            config,
+            store,
+            current,
+            renewing: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// How sign-in stands.
@@ -83,7 +95,10 @@ impl Authenticator {
     #[must_use]
     pub fn times(&self) -> Option<(SystemTime, SystemTime)> {
         let current = self.current.lock();
-        current.token.as_ref().map(|token| (token.expires_at, token.refreshed_at))
+        current
+            .token
+            .as_ref()
+            .map(|token| (token.expires_at, token.refreshed_at))
     }
 
     /// Whether a token exists at all.
@@ -114,7 +129,12 @@ impl Authenticator {
     /// There is none to be had; see [`TokenError`].
     pub async fn renew(&self, refused: &SecretString) -> Result<(), TokenError> {
         let _one = self.renewing.lock().await;
-        let held = self.current.lock().token.as_ref().map(|token| token.access_token.clone());
+        let held = self
+            .current
+            .lock()
+            .token
+            .as_ref()
+            .map(|token| token.access_token.clone());
         if held.is_some_and(|held| held.expose_secret() != refused.expose_secret()) {
             return Ok(());
         }
@@ -140,7 +160,8 @@ impl Authenticator {
     pub fn keep_alive_due(&self, now: SystemTime) -> bool {
         let current = self.current.lock();
         current.token.as_ref().is_some_and(|token| {
-            now.duration_since(token.refreshed_at).is_ok_and(|idle| idle >= KEEP_ALIVE)
+            now.duration_since(token.refreshed_at)
+                .is_ok_and(|idle| idle >= KEEP_ALIVE)
         })
     }
 
@@ -162,7 +183,7 @@ impl Authenticator {
         let recently = asked.is_some_and(|at| now.duration_since(at).is_ok_and(|p| p < PAUSE));
         match state {
             AuthState::SignInNeeded { why } => return Err(TokenError::SignIn(why)),
-            AuthState::Unreachable { why } if recently => return self.make_do(held, now, why),
+            AuthState::Unreachable { why } if recently => return Self::make_do(held, now, why),
             AuthState::Unreachable { .. } | AuthState::SignedIn => {}
         }
         let got = self.ask(held.as_ref(), now).await;
@@ -178,11 +199,13 @@ impl Authenticator {
             Err(TokenError::Unavailable(why)) => {
                 current.state = AuthState::Unreachable { why: why.clone() };
                 drop(current);
-                self.make_do(held, now, why)
+                Self::make_do(held, now, why)
             }
             Err(error @ (TokenError::SignIn(_) | TokenError::Configuration(_))) => {
                 tracing::error!(%error, "sign-in is needed: run `tuyunfs login`; cached files are served, changes are kept");
-                current.state = AuthState::SignInNeeded { why: error.to_string() };
+                current.state = AuthState::SignInNeeded {
+                    why: error.to_string(),
+                };
                 Err(error)
             }
             Err(error @ TokenError::Store(_)) => Err(error),
@@ -203,7 +226,6 @@ impl Authenticator {
 
     /// A token that ends soon is better than none.
     fn make_do(
-        &self,
         held: Option<StoredToken>,
         now: SystemTime,
         why: String,
@@ -224,16 +246,33 @@ impl Authenticator {
             let secret = config.client_secret.as_ref();
             let endpoint = Endpoint::new(config, &config.client_id, secret, &config.tenant)?;
             let reply = endpoint.app().await?;
-            return Ok(keep(&reply, &config.client_id, None, &config.tenant, None, now));
+            return Ok(keep(
+                &reply,
+                &config.client_id,
+                None,
+                &config.tenant,
+                None,
+                now,
+            ));
         }
         let held = held.ok_or_else(|| TokenError::SignIn("nobody has signed in yet".into()))?;
         // A token is renewed by the application that it was issued to, and by no other.
         let own = held.client_id == config.client_id;
-        let secret = held.client_secret.as_ref().or(config.client_secret.as_ref().filter(|_| own));
+        let secret = held
+            .client_secret
+            .as_ref()
+            .or(config.client_secret.as_ref().filter(|_| own));
         let endpoint = Endpoint::new(config, &held.client_id, secret, &held.tenant)?;
         let reply = endpoint.refresh(&held.refresh_token).await?;
         let (secret, old) = (held.client_secret.clone(), Some(&held.refresh_token));
-        Ok(keep(&reply, &held.client_id, secret, &held.tenant, old, now))
+        Ok(keep(
+            &reply,
+            &held.client_id,
+            secret,
+            &held.tenant,
+            old,
+            now,
+        ))
     }
 
     /// Takes a token that `tuyunfs login` has put there since.

@@ -27,13 +27,20 @@ const TRANSIENT: &[u32] = &[50033, 90006, 90024, 90033, 90055, 50196];
 pub(super) fn judge(error: &str, description: &str) -> TokenError {
     let number = number(description);
     let text = first_line(description);
-    let named = if text.is_empty() { error.to_owned() } else { text.to_owned() };
+    let named = if text.is_empty() {
+        error.to_owned()
+    } else {
+        text.to_owned()
+    };
     if number.is_some_and(|number| TRANSIENT.contains(&number)) {
         return TokenError::Unavailable(named);
     }
     match error {
         "temporarily_unavailable" | "server_error" => TokenError::Unavailable(named),
-        "invalid_client" | "unauthorized_client" | "invalid_scope" | "invalid_request"
+        "invalid_client"
+        | "unauthorized_client"
+        | "invalid_scope"
+        | "invalid_request"
         | "unsupported_grant_type" => TokenError::Configuration(advised(number, named)),
         // invalid_grant, interaction_required, consent_required, login_required, access_denied …
         _ => TokenError::SignIn(advised(number, named)),
@@ -43,7 +50,9 @@ pub(super) fn judge(error: &str, description: &str) -> TokenError {
 /// `AADSTS700082: …` → 700082.
 fn number(description: &str) -> Option<u32> {
     let rest = &description[description.find("AADSTS")? + 6..];
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     rest[..end].parse().ok()
 }
 
@@ -55,14 +64,22 @@ fn first_line(description: &str) -> &str {
 
 fn advised(number: Option<u32>, text: String) -> String {
     let advice = match number {
-        Some(7_000_222) => "the client secret has expired: make a new one and put it into drive.client_secret_file",
+        Some(7_000_222) => {
+            "the client secret has expired: make a new one and put it into drive.client_secret_file"
+        }
         Some(7_000_215) => "the client secret is wrong: check drive.client_secret_file",
-        Some(7_000_218) => "the app is registered as `Web`: register it as `Mobile and desktop applications`, or give its secret",
+        Some(7_000_218) => {
+            "the app is registered as `Web`: register it as `Mobile and desktop applications`, or give its secret"
+        }
         Some(700_025) => "a public client has no secret: empty drive.client_secret_file",
-        Some(700_016) => "no such app in this tenant or cloud: check drive.client_id, drive.tenant and drive.cloud",
+        Some(700_016) => {
+            "no such app in this tenant or cloud: check drive.client_id, drive.tenant and drive.cloud"
+        }
         Some(90_002) => "no such tenant: check drive.tenant",
         Some(90_038) => "the account lives in another cloud: check drive.cloud",
-        Some(70_000) => "the token was issued to another app: check drive.client_id, or run `tuyunfs login`",
+        Some(70_000) => {
+            "the token was issued to another app: check drive.client_id, or run `tuyunfs login`"
+        }
         _ => return text,
     };
     format!("{text} ({advice})")
@@ -83,16 +100,28 @@ mod tests {
 
     #[test]
     fn only_what_the_service_says_of_the_grant_asks_for_a_person() {
-        assert_eq!(kind("invalid_grant", "AADSTS700082: expired\r\nTrace ID: x"), "sign in");
+        assert_eq!(
+            kind("invalid_grant", "AADSTS700082: expired\r\nTrace ID: x"),
+            "sign in"
+        );
         assert_eq!(kind("interaction_required", "AADSTS50076: MFA"), "sign in");
-        assert_eq!(kind("invalid_client", "AADSTS7000222: expired secret"), "configuration");
+        assert_eq!(
+            kind("invalid_client", "AADSTS7000222: expired secret"),
+            "configuration"
+        );
         assert_eq!(kind("server_error", ""), "unavailable");
-        assert_eq!(kind("invalid_grant", "AADSTS90033: transient"), "unavailable");
+        assert_eq!(
+            kind("invalid_grant", "AADSTS90033: transient"),
+            "unavailable"
+        );
     }
 
     #[test]
     fn messages_keep_the_number_and_lose_the_trace() {
-        let error = judge("invalid_grant", "AADSTS50173: revoked.\r\nTrace ID: 1\r\nTimestamp: 2");
+        let error = judge(
+            "invalid_grant",
+            "AADSTS50173: revoked.\r\nTrace ID: 1\r\nTimestamp: 2",
+        );
         assert_eq!(error.to_string(), "AADSTS50173: revoked.");
     }
 }

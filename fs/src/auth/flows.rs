@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use oauth2::{
-    AuthorizationCode, CsrfToken, PkceCodeChallenge, RedirectUrl, StandardDeviceAuthorizationResponse,
+    AuthorizationCode, CsrfToken, PkceCodeChallenge, RedirectUrl,
+    StandardDeviceAuthorizationResponse,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -76,7 +77,14 @@ pub async fn sign_in_device(
             oauth2::RequestTokenError::Other(what) => TokenError::SignIn(what),
         })?;
     let (id, secret) = (&config.client_id, config.client_secret.clone());
-    Ok(keep(&reply, id, secret, &config.tenant, None, SystemTime::now()))
+    Ok(keep(
+        &reply,
+        id,
+        secret,
+        &config.tenant,
+        None,
+        SystemTime::now(),
+    ))
 }
 
 /// Signs in by a browser on this machine, which comes back to a port of ours.
@@ -104,7 +112,9 @@ pub async fn sign_in_browser(
         .add_extra_param("prompt", "select_account")
         .set_pkce_challenge(challenge)
         .url();
-    tell(Prompt::Browser { url: url.to_string() });
+    tell(Prompt::Browser {
+        url: url.to_string(),
+    });
     let code = tokio::time::timeout(BROWSER, callback(&listener, state.secret()))
         .await
         .map_err(|_| TokenError::SignIn("nobody signed in within ten minutes".into()))??;
@@ -115,14 +125,23 @@ pub async fn sign_in_browser(
         .await
         .map_err(explain)?;
     let (id, secret) = (&config.client_id, config.client_secret.clone());
-    Ok(keep(&reply, id, secret, &config.tenant, None, SystemTime::now()))
+    Ok(keep(
+        &reply,
+        id,
+        secret,
+        &config.tenant,
+        None,
+        SystemTime::now(),
+    ))
 }
 
 /// Waits for the browser to come back with our own `state`; whatever else asks is sent away.
 async fn callback(listener: &TcpListener, state: &str) -> Result<String, TokenError> {
     loop {
         let (mut stream, _) = listener.accept().await.map_err(TokenError::Store)?;
-        let Some(query) = query_of(&mut stream).await else { continue };
+        let Some(query) = query_of(&mut stream).await else {
+            continue;
+        };
         let value = |name: &str| {
             let pair = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
             pair.map(|(_, value)| value.into_owned())
@@ -133,11 +152,21 @@ async fn callback(listener: &TcpListener, state: &str) -> Result<String, TokenEr
         }
         if let Some(error) = value("error") {
             let text = value("error_description").unwrap_or_default();
-            answer(&mut stream, "200 OK", "Sign-in was refused. You may close this page. 登录未完成，可关闭本页。").await;
+            answer(
+                &mut stream,
+                "200 OK",
+                "Sign-in was refused. You may close this page. 登录未完成，可关闭本页。",
+            )
+            .await;
             return Err(judge(&error, &text));
         }
         if let Some(code) = value("code") {
-            answer(&mut stream, "200 OK", "Signed in. You may close this page. 登录成功，可关闭本页。").await;
+            answer(
+                &mut stream,
+                "200 OK",
+                "Signed in. You may close this page. 登录成功，可关闭本页。",
+            )
+            .await;
             return Ok(code);
         }
         answer(&mut stream, "404 Not Found", "Not here.").await;
@@ -157,8 +186,18 @@ async fn query_of(stream: &mut TcpStream) -> Option<String> {
         }
     }
     let text = std::str::from_utf8(&head).ok()?;
-    let target = text.lines().next()?.strip_prefix("GET ")?.split(' ').next()?;
-    Some(target.split_once('?').map_or("", |(_, query)| query).to_owned())
+    let target = text
+        .lines()
+        .next()?
+        .strip_prefix("GET ")?
+        .split(' ')
+        .next()?;
+    Some(
+        target
+            .split_once('?')
+            .map_or("", |(_, query)| query)
+            .to_owned(),
+    )
 }
 
 async fn answer(stream: &mut TcpStream, status: &str, text: &str) {

@@ -13,13 +13,17 @@ use super::StoredToken;
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// Encrypted by rclone.
-    #[error("the file is encrypted: `rclone config show` prints it in the clear; save that to a file that only you can read, and import it")]
+    #[error(
+        "the file is encrypted: `rclone config show` prints it in the clear; save that to a file that only you can read, and import it"
+    )]
     Encrypted,
     /// No such section, or several to choose from.
     #[error("the file has no section of type `onedrive`")]
     NoRemote,
     /// Several to choose from.
-    #[error("the file has several sections of type `onedrive` ({0}): leave the one that you mean in a file of its own")]
+    #[error(
+        "the file has several sections of type `onedrive` ({0}): leave the one that you mean in a file of its own"
+    )]
     Several(String),
     /// A section without a token.
     #[error("the section has no token: run `rclone config reconnect`, or `tuyunfs login`")]
@@ -28,7 +32,9 @@ pub enum ImportError {
     #[error("the token cannot be read: it is not the JSON that rclone writes")]
     BadToken,
     /// rclone's own application.
-    #[error("this token belongs to rclone's own application, whose secret is rclone's; no other program can renew it: run `tuyunfs login` with a client id of your own")]
+    #[error(
+        "this token belongs to rclone's own application, whose secret is rclone's; no other program can renew it: run `tuyunfs login` with a client id of your own"
+    )]
     RclonesOwn,
 }
 
@@ -69,9 +75,15 @@ pub fn import_rclone(
             return Err(ImportError::RclonesOwn);
         }
         let token = token(text, client_id.to_owned(), secret, tenant.to_owned(), now)?;
-        return Ok(Imported { token, drive_id: None });
+        return Ok(Imported {
+            token,
+            drive_id: None,
+        });
     }
-    if text.lines().any(|line| line.starts_with("RCLONE_ENCRYPT_V0:")) {
+    if text
+        .lines()
+        .any(|line| line.starts_with("RCLONE_ENCRYPT_V0:"))
+    {
         return Err(ImportError::Encrypted);
     }
     let remotes = sections(text);
@@ -88,11 +100,17 @@ pub fn import_rclone(
         None if !client_id.is_empty() => client_id.to_owned(),
         None => return Err(ImportError::RclonesOwn),
     };
-    let secret = section.value("client_secret").map(|s| SecretString::from(s.to_owned())).or(secret);
+    let secret = section
+        .value("client_secret")
+        .map(|s| SecretString::from(s.to_owned()))
+        .or(secret);
     let tenant = section.value("tenant").unwrap_or(tenant).to_owned();
     let json = section.value("token").ok_or(ImportError::NoToken)?;
     let token = token(json, id, secret, tenant, now)?;
-    Ok(Imported { token, drive_id: section.value("drive_id").map(str::to_owned) })
+    Ok(Imported {
+        token,
+        drive_id: section.value("drive_id").map(str::to_owned),
+    })
 }
 
 fn token(
@@ -137,8 +155,14 @@ fn sections(text: &str) -> Vec<Section<'_>> {
         if line.starts_with(['#', ';']) {
             continue;
         }
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            all.push(Section { name, pairs: Vec::new() });
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            all.push(Section {
+                name,
+                pairs: Vec::new(),
+            });
         } else if let (Some(section), Some((key, value))) = (all.last_mut(), line.split_once('=')) {
             section.pairs.push((key.trim(), value.trim()));
         }
@@ -165,14 +189,24 @@ mod tests {
         assert_eq!(found.token.client_secret.unwrap().expose_secret(), "hush");
         assert_eq!(found.token.refresh_token.expose_secret(), "r");
         assert_eq!(found.drive_id.as_deref(), Some("b!x"));
-        let whole = found.token.expires_at.duration_since(NOW).unwrap().as_secs();
-        assert_eq!(Duration::from_secs(whole), Duration::from_secs(1_767_362_645));
+        let whole = found
+            .token
+            .expires_at
+            .duration_since(NOW)
+            .unwrap()
+            .as_secs();
+        assert_eq!(
+            Duration::from_secs(whole),
+            Duration::from_secs(1_767_362_645)
+        );
     }
 
     #[test]
     fn what_cannot_be_used_says_why_and_what_to_do() {
         let import = |text: &str, id: &str| {
-            import_rclone(text, id, None, "common", NOW).unwrap_err().to_string()
+            import_rclone(text, id, None, "common", NOW)
+                .unwrap_err()
+                .to_string()
         };
         assert!(import("RCLONE_ENCRYPT_V0:\nxyz", "").contains("rclone config show"));
         assert!(import("[a]\ntype = s3\n", "").contains("no section"));
@@ -187,7 +221,10 @@ mod tests {
     #[test]
     fn a_bare_token_belongs_to_the_application_of_the_settings() {
         let found = import_rclone("{\"refresh_token\":\"r\"}", "mine", None, "t", NOW).unwrap();
-        assert_eq!((found.token.client_id.as_str(), found.token.tenant.as_str()), ("mine", "t"));
+        assert_eq!(
+            (found.token.client_id.as_str(), found.token.tenant.as_str()),
+            ("mine", "t")
+        );
         assert_eq!(found.token.expires_at, NOW);
     }
 }

@@ -30,7 +30,9 @@ pub struct StoredToken {
 
 impl std::fmt::Debug for StoredToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoredToken").field("client_id", &self.client_id).finish_non_exhaustive()
+        f.debug_struct("StoredToken")
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,7 +70,9 @@ impl TokenStore {
     /// The token's file in a state directory.
     #[must_use]
     pub fn in_dir(state_dir: &Path) -> Self {
-        Self { path: state_dir.join("token.json") }
+        Self {
+            path: state_dir.join("token.json"),
+        }
     }
 
     /// Its path, for messages.
@@ -89,7 +93,10 @@ impl TokenStore {
         let row: Row = serde_json::from_str(&text).map_err(|error| {
             // Without serde's own text, which may quote what it read.
             let at = format!("line {}, column {}", error.line(), error.column());
-            io::Error::new(io::ErrorKind::InvalidData, format!("it is no token (see {at})"))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it is no token (see {at})"),
+            )
         })?;
         Ok(Some(StoredToken {
             client_id: row.client_id,
@@ -110,7 +117,10 @@ impl TokenStore {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let row = Row {
             client_id: token.client_id.clone(),
-            client_secret: token.client_secret.as_ref().map(|s| s.expose_secret().to_owned()),
+            client_secret: token
+                .client_secret
+                .as_ref()
+                .map(|s| s.expose_secret().to_owned()),
             tenant: token.tenant.clone(),
             refresh_token: token.refresh_token.expose_secret().to_owned(),
             access_token: token.access_token.expose_secret().to_owned(),
@@ -118,7 +128,9 @@ impl TokenStore {
             refreshed_at: seconds(token.refreshed_at),
         };
         let mut aside = tempfile::NamedTempFile::new_in(dir)?;
-        aside.as_file().set_permissions(Permissions::from_mode(0o600))?;
+        aside
+            .as_file()
+            .set_permissions(Permissions::from_mode(0o600))?;
         serde_json::to_writer(&mut aside, &row)?;
         aside.flush()?;
         aside.as_file().sync_all()?;
@@ -137,7 +149,9 @@ fn at(seconds: u64) -> SystemTime {
 }
 
 fn seconds(at: SystemTime) -> u64 {
-    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 #[cfg(test)]
@@ -165,12 +179,19 @@ mod tests {
         let first = store.identity();
         store.save(&token("two")).unwrap();
         assert_ne!(store.identity(), first);
-        let mode = std::fs::metadata(store.path()).unwrap().permissions().mode();
+        let mode = std::fs::metadata(store.path())
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         let held = store.load().unwrap().unwrap();
         assert_eq!(held.refresh_token.expose_secret(), "two");
         assert_eq!(held.expires_at, at(2000));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left aside");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "nothing is left aside"
+        );
     }
 
     #[test]

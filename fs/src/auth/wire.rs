@@ -2,14 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use oauth2::basic::{
-    BasicClient, BasicErrorResponse, BasicRequestTokenError, BasicTokenResponse,
-};
+use futures_util::future::BoxFuture;
+use oauth2::basic::{BasicClient, BasicErrorResponse, BasicRequestTokenError, BasicTokenResponse};
 use oauth2::{
     AuthType, AuthUrl, ClientId, ClientSecret, DeviceAuthorizationUrl, EndpointNotSet, EndpointSet,
     ErrorResponseType, HttpRequest, HttpResponse, RefreshToken, Scope, TokenResponse, TokenUrl,
 };
-use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::errors::{TokenError, judge};
@@ -22,7 +20,7 @@ const BODY_LIMIT: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an access token lives when the service does not say: the shortest that is usual.
-const USUAL_LIFE: Duration = Duration::from_mins(60);
+const USUAL_LIFE: Duration = Duration::from_hours(1);
 
 pub(super) type Client =
     BasicClient<EndpointSet, EndpointSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
@@ -76,7 +74,9 @@ impl Carrier {
         if let Some(kind) = response.headers().get(http::header::CONTENT_TYPE) {
             reply = reply.header(http::header::CONTENT_TYPE, kind);
         }
-        reply.body(body).map_err(|error| HttpTrouble(error.to_string()))
+        reply
+            .body(body)
+            .map_err(|error| HttpTrouble(error.to_string()))
     }
 }
 
@@ -88,7 +88,10 @@ impl Endpoint {
         tenant: &str,
     ) -> Result<Self, TokenError> {
         let wrong = |what: String| TokenError::Configuration(what);
-        let base = format!("{}/{tenant}/oauth2/v2.0", config.login_url.trim_end_matches('/'));
+        let base = format!(
+            "{}/{tenant}/oauth2/v2.0",
+            config.login_url.trim_end_matches('/')
+        );
         let address = |end: &str| format!("{base}/{end}");
         let odd = |error: url::ParseError| wrong(format!("drive.login_url is no address: {error}"));
         let mut client = BasicClient::new(ClientId::new(client_id.to_owned()))
@@ -111,9 +114,15 @@ impl Endpoint {
                 http = http.add_root_certificate(certificate);
             }
         }
-        let http = http.build().map_err(|error| wrong(format!("cannot set up TLS: {error}")))?;
+        let http = http
+            .build()
+            .map_err(|error| wrong(format!("cannot set up TLS: {error}")))?;
         let scopes = config.scopes().into_iter().map(Scope::new).collect();
-        Ok(Self { client, http: Carrier(http), scopes })
+        Ok(Self {
+            client,
+            http: Carrier(http),
+            scopes,
+        })
     }
 
     pub(super) fn scopes(&self) -> impl Iterator<Item = Scope> {
@@ -121,7 +130,10 @@ impl Endpoint {
     }
 
     /// Exchanges a refresh token.
-    pub(super) async fn refresh(&self, token: &SecretString) -> Result<BasicTokenResponse, TokenError> {
+    pub(super) async fn refresh(
+        &self,
+        token: &SecretString,
+    ) -> Result<BasicTokenResponse, TokenError> {
         let token = RefreshToken::new(token.expose_secret().to_owned());
         self.client
             .exchange_refresh_token(&token)
@@ -156,12 +168,16 @@ pub(super) fn explain(error: BasicRequestTokenError<HttpTrouble>) -> TokenError 
 
 fn explain_refusal(refusal: &BasicErrorResponse) -> TokenError {
     let name = error_name(refusal.error());
-    judge(&name, refusal.error_description().map_or("", String::as_str))
+    judge(
+        &name,
+        refusal.error_description().map_or("", String::as_str),
+    )
 }
 
 pub(super) fn error_name<E: ErrorResponseType + serde::Serialize>(error: &E) -> String {
     let text = serde_json::to_value(error).ok();
-    text.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    text.and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// A reply as a token to keep. A reply without a refresh token leaves the old one (section 2.3).
@@ -173,7 +189,9 @@ pub(super) fn keep(
     old: Option<&SecretString>,
     now: SystemTime,
 ) -> StoredToken {
-    let refresh = reply.refresh_token().map(|token| token.secret().clone().into());
+    let refresh = reply
+        .refresh_token()
+        .map(|token| token.secret().clone().into());
     StoredToken {
         client_id: client_id.to_owned(),
         client_secret,

@@ -58,7 +58,10 @@ pub fn auth_config(settings: &Settings) -> Result<AuthConfig, Failure> {
 /// # Errors
 /// A file that they name cannot be read.
 pub fn graph_config(settings: &Settings) -> Result<GraphConfig, Failure> {
-    Ok(GraphConfig { graph_url: settings.drive.graph_url.clone(), ca_pem: ca(settings)? })
+    Ok(GraphConfig {
+        graph_url: settings.drive.graph_url.clone(),
+        ca_pem: ca(settings)?,
+    })
 }
 
 fn ca(settings: &Settings) -> Result<Option<Vec<u8>>, Failure> {
@@ -124,7 +127,10 @@ pub(super) async fn connect(
     if !auth.has_token() {
         return Err(Failure::new(
             Code::Permission,
-            format!("no token: nobody has signed in for {}", settings.state_dir.display()),
+            format!(
+                "no token: nobody has signed in for {}",
+                settings.state_dir.display()
+            ),
         )
         .hint("run `tuyunfs login` with the same --config, then start again"));
     }
@@ -132,10 +138,12 @@ pub(super) async fn connect(
         .await
         .map_err(|error| explain("cannot find the drive", &error))?;
     let graph = Graph::of(&config, auth, &found).map_err(tls)?;
-    let root = graph
-        .ensure_root(&drive.root)
-        .await
-        .map_err(|error| explain(&format!("cannot open `{}` on the drive", drive.root), &error))?;
+    let root = graph.ensure_root(&drive.root).await.map_err(|error| {
+        explain(
+            &format!("cannot open `{}` on the drive", drive.root),
+            &error,
+        )
+    })?;
     let belongs = Belongs {
         graph_url: drive.graph_url.clone(),
         drive_id: drive.drive_id.clone(),
@@ -177,17 +185,19 @@ async fn remember(recovery: &Recovery, root: &Item, belongs: &Belongs) -> Result
 pub fn explain(what: &str, error: &DriveError) -> Failure {
     let (code, hint) = match error {
         DriveError::SignIn(_) => (Code::Permission, "run `tuyunfs login`"),
-        DriveError::Unavailable { .. } => {
-            (Code::Unavailable, "check the network, and drive.graph_url; then try again")
-        }
+        DriveError::Unavailable { .. } => (
+            Code::Unavailable,
+            "check the network, and drive.graph_url; then try again",
+        ),
         DriveError::NotFound => (
             Code::Config,
             "the account may have no OneDrive, or it is still being made: open it once in a \
              browser, and check drive.drive_id and drive.user",
         ),
-        DriveError::Refused { .. } | DriveError::NotSupported(_) | DriveError::NameTaken => {
-            (Code::Config, "check drive.root, drive.drive_id and the app's permissions")
-        }
+        DriveError::Refused { .. } | DriveError::NotSupported(_) | DriveError::NameTaken => (
+            Code::Config,
+            "check drive.root, drive.drive_id and the app's permissions",
+        ),
         DriveError::Conflict
         | DriveError::Locked(_)
         | DriveError::QuotaFull

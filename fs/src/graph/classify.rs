@@ -29,14 +29,20 @@ pub(super) struct Refusal<'a> {
 
 /// All codes of an error body from the outside in, and its message. Empty and HTML bodies have none.
 fn codes(body: &[u8]) -> (Vec<String>, String) {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else { return (Vec::new(), String::new()) };
+    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+        return (Vec::new(), String::new());
+    };
     let mut at = &body["error"];
     let message = at["message"].as_str().unwrap_or_default().to_owned();
     let mut codes = Vec::new();
     // Nested a few levels at most; a bound, since it comes from outside.
     for _ in 0..8 {
         codes.extend(at["code"].as_str().map(str::to_owned));
-        at = if at["innerError"].is_object() { &at["innerError"] } else { &at["innererror"] };
+        at = if at["innerError"].is_object() {
+            &at["innerError"]
+        } else {
+            &at["innererror"]
+        };
         if !at.is_object() {
             break;
         }
@@ -48,11 +54,19 @@ fn codes(body: &[u8]) -> (Vec<String>, String) {
 pub(super) fn judge(refusal: &Refusal<'_>) -> Verdict {
     let (codes, message) = codes(refusal.body);
     let has = |code: &str| codes.iter().any(|held| held.eq_ignore_ascii_case(code));
-    let code = codes.first().cloned().unwrap_or_else(|| format!("http {}", refusal.status));
-    let refused = || DriveError::Refused { code: code.clone(), message: shortened(&message) };
+    let code = codes
+        .first()
+        .cloned()
+        .unwrap_or_else(|| format!("http {}", refusal.status));
+    let refused = || DriveError::Refused {
+        code: code.clone(),
+        message: shortened(&message),
+    };
     let what = format!("{} {code}", refusal.status);
     let lower = message.to_lowercase();
-    let lock = ["locked for editing", "checked out", "lock token"].iter().any(|t| lower.contains(t));
+    let lock = ["locked for editing", "checked out", "lock token"]
+        .iter()
+        .any(|t| lower.contains(t));
     match refusal.status {
         // A back end that lost its own sign-in says so with 401, and recovers (trap T27).
         401 if lower.contains("unable to initialize rps") => Verdict::Again(what),
@@ -71,8 +85,10 @@ pub(super) fn judge(refusal: &Refusal<'_>) -> Verdict {
         // The service's own race on quick saves (trap T22).
         409 if has("resourceModified") => Verdict::Again(what),
         409 => Verdict::Final(DriveError::NameTaken),
-        410 => Verdict::Final(resync(refusal, has("resyncChangesUploadDifferences")
-            || has("resyncUploadDifferences"))),
+        410 => Verdict::Final(resync(
+            refusal,
+            has("resyncChangesUploadDifferences") || has("resyncUploadDifferences"),
+        )),
         400 if has("syncStateNotFound") || has("resyncRequired") => {
             Verdict::Final(resync(refusal, false))
         }
@@ -98,7 +114,10 @@ pub(super) fn judge(refusal: &Refusal<'_>) -> Verdict {
 }
 
 fn resync(refusal: &Refusal<'_>, keep_local: bool) -> DriveError {
-    DriveError::Resync { start: refusal.location.clone().map(DeltaLink), keep_local }
+    DriveError::Resync {
+        start: refusal.location.clone().map(DeltaLink),
+        keep_local,
+    }
 }
 
 /// Messages are the service's own text and may be long.
@@ -112,7 +131,12 @@ mod tests {
 
     fn judged(status: u16, body: &str) -> String {
         let body = body.as_bytes();
-        let refusal = Refusal { status, retry_after: None, location: None, body };
+        let refusal = Refusal {
+            status,
+            retry_after: None,
+            location: None,
+            body,
+        };
         match judge(&refusal) {
             Verdict::Final(error) => format!("{error:?}"),
             Verdict::Token(_) => "token".into(),
@@ -130,12 +154,24 @@ mod tests {
     #[test]
     fn each_refusal_is_what_the_reference_says_it_is() {
         assert_eq!(judged(404, &error("itemNotFound", "", "")), "NotFound");
-        assert_eq!(judged(409, &error("nameAlreadyExists", "", "")), "NameTaken");
+        assert_eq!(
+            judged(409, &error("nameAlreadyExists", "", "")),
+            "NameTaken"
+        );
         assert_eq!(judged(409, &error("resourceModified", "", "")), "again");
         assert_eq!(judged(412, ""), "Conflict");
         assert_eq!(judged(401, ""), "token");
-        assert_eq!(judged(401, &error("generalException", "", "Unable to initialize RPS")), "again");
-        assert_eq!(judged(423, &error("resourceLocked", "", "open")), "Locked(\"open\")");
+        assert_eq!(
+            judged(
+                401,
+                &error("generalException", "", "Unable to initialize RPS")
+            ),
+            "again"
+        );
+        assert_eq!(
+            judged(423, &error("resourceLocked", "", "open")),
+            "Locked(\"open\")"
+        );
         assert_eq!(
             judged(403, &error("accessDenied", "", "it is locked for editing")),
             "Locked(\"it is locked for editing\")"
@@ -148,10 +184,18 @@ mod tests {
             "Refused { code: \"invalidRequest\", message: \"no\" }"
         );
         assert_eq!(
-            judged(410, &error("resyncRequired", "resyncChangesUploadDifferences", "")),
+            judged(
+                410,
+                &error("resyncRequired", "resyncChangesUploadDifferences", "")
+            ),
             "Resync { start: None, keep_local: true }"
         );
-        assert!(judged(400, &error("x", "", "Change tracking is not supported against"))
-            .starts_with("NotSupported"));
+        assert!(
+            judged(
+                400,
+                &error("x", "", "Change tracking is not supported against")
+            )
+            .starts_with("NotSupported")
+        );
     }
 }

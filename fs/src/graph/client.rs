@@ -138,9 +138,11 @@ impl Wire {
         loop {
             let token = self.auth.access().await.map_err(token_error)?;
             let mut request = make(self.graph.request(method.clone(), url));
-            let mut bearer =
-                reqwest::header::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-                    .map_err(|_| DriveError::SignIn("the access token has odd characters".into()))?;
+            let mut bearer = reqwest::header::HeaderValue::from_str(&format!(
+                "Bearer {}",
+                token.expose_secret()
+            ))
+            .map_err(|_| DriveError::SignIn("the access token has odd characters".into()))?;
             bearer.set_sensitive(true);
             request = request.header(AUTHORIZATION, bearer);
             match self.once(request).await {
@@ -151,7 +153,9 @@ impl Wire {
                     self.auth.renew(&token).await.map_err(token_error)?;
                 }
                 Err(Verdict::Token(what)) => {
-                    return Err(DriveError::SignIn(format!("the drive refuses the token ({what})")));
+                    return Err(DriveError::SignIn(format!(
+                        "the drive refuses the token ({what})"
+                    )));
                 }
                 Err(verdict) => self.wait(verdict, &mut tries).await?,
             }
@@ -169,10 +173,16 @@ impl Wire {
     ) -> Result<Reply, DriveError> {
         let mut tries = if again { 0 } else { TRIES };
         loop {
-            match self.once(make(self.storage.request(method.clone(), url))).await {
+            match self
+                .once(make(self.storage.request(method.clone(), url)))
+                .await
+            {
                 Ok(reply) => return Ok(reply),
                 Err(Verdict::Token(what)) => {
-                    return Err(DriveError::Refused { code: what, message: "the URL has ended".into() });
+                    return Err(DriveError::Refused {
+                        code: what,
+                        message: "the URL has ended".into(),
+                    });
                 }
                 Err(verdict) => self.wait(verdict, &mut tries).await?,
             }
@@ -198,7 +208,10 @@ impl Wire {
                     // 401, 403, 404, 410: the URL has ended (section 6).
                     Verdict::Token(what) => {
                         let message = "the URL has ended".to_owned();
-                        return Err(DriveError::Refused { code: what, message });
+                        return Err(DriveError::Refused {
+                            code: what,
+                            message,
+                        });
                     }
                     verdict => verdict,
                 },
@@ -213,14 +226,21 @@ impl Wire {
             return Err(Verdict::Final(error));
         }
         let _lane = self.lanes.acquire().await;
-        let response = request.send().await.map_err(|error| Verdict::Again(plain(error)))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| Verdict::Again(plain(error)))?;
         let status = response.status();
         if !status.is_success() && !status.is_redirection() {
             return Err(refuse(response).await);
         }
         let headers = response.headers().clone();
         let body = read(response).await.map_err(Verdict::Again)?;
-        Ok(Reply { status, headers, body })
+        Ok(Reply {
+            status,
+            headers,
+            body,
+        })
     }
 
     /// Waits for the gate, or says that it is closed for longer than a call may wait.
@@ -242,17 +262,27 @@ impl Wire {
             Verdict::Final(error) => Err(error),
             Verdict::Silence(silence, what) => {
                 let silence = silence.unwrap_or(UNSAID);
-                tracing::warn!(what, silence_s = silence.as_secs(), "the drive asks to be left alone");
+                tracing::warn!(
+                    what,
+                    silence_s = silence.as_secs(),
+                    "the drive asks to be left alone"
+                );
                 self.gate.close(silence);
                 if *tries >= TRIES || silence > PATIENCE {
-                    return Err(DriveError::Unavailable { what, retry_after: Some(silence) });
+                    return Err(DriveError::Unavailable {
+                        what,
+                        retry_after: Some(silence),
+                    });
                 }
                 self.gate.pass().await;
                 Ok(())
             }
             Verdict::Token(what) | Verdict::Again(what) => {
                 if *tries >= TRIES {
-                    return Err(DriveError::Unavailable { what, retry_after: None });
+                    return Err(DriveError::Unavailable {
+                        what,
+                        retry_after: None,
+                    });
                 }
                 let whole = Duration::from_secs(1 << (*tries - 1));
                 tokio::time::sleep(whole.mul_f64(1.0 - 0.25 * rand::random::<f64>())).await;
@@ -276,12 +306,23 @@ async fn read(mut response: Response) -> Result<Bytes, String> {
 
 async fn refuse(response: Response) -> Verdict {
     let status = response.status().as_u16();
-    let header = |name| response.headers().get(name)?.to_str().ok().map(str::to_owned);
-    let retry_after =
-        header(RETRY_AFTER).and_then(|value| retry_after(&value, SystemTime::now()));
+    let header = |name| {
+        response
+            .headers()
+            .get(name)?
+            .to_str()
+            .ok()
+            .map(str::to_owned)
+    };
+    let retry_after = header(RETRY_AFTER).and_then(|value| retry_after(&value, SystemTime::now()));
     let location = header(LOCATION);
     let body = read(response).await.unwrap_or_default();
-    judge(&Refusal { status, retry_after, location, body: &body })
+    judge(&Refusal {
+        status,
+        retry_after,
+        location,
+        body: &body,
+    })
 }
 
 /// What went wrong on the network, without the URL, which may be a secret.
@@ -300,7 +341,10 @@ pub(super) fn plain(error: reqwest::Error) -> String {
 fn token_error(error: TokenError) -> DriveError {
     match error {
         TokenError::SignIn(why) | TokenError::Configuration(why) => DriveError::SignIn(why),
-        TokenError::Unavailable(what) => DriveError::Unavailable { what, retry_after: None },
+        TokenError::Unavailable(what) => DriveError::Unavailable {
+            what,
+            retry_after: None,
+        },
         TokenError::Store(error) => DriveError::Disk(error),
     }
 }

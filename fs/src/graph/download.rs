@@ -103,22 +103,28 @@ impl Graph {
     async fn download_url(&self, id: &ItemId) -> Result<String, DriveError> {
         let path = item(&self.drive, id);
         let url = format!("{}?$select=id,{DOWNLOAD_URL}", self.url(&path));
-        let reply = self.wire.graph(Method::GET, &url, |request| request).await?;
+        let reply = self
+            .wire
+            .graph(Method::GET, &url, |request| request)
+            .await?;
         let told: WireUrl = reply.json("the item's URL")?;
-        let found = match told.url {
-            Some(url) => url,
+        let found = if let Some(url) = told.url {
+            url
+        } else {
             // Some items show it only as the redirect of their content.
-            None => {
-                let url = format!("{}/content", self.url(&path));
-                let reply = self.wire.graph(Method::GET, &url, |request| request).await?;
-                let location = reply.headers.get(reqwest::header::LOCATION);
-                location.and_then(|value| value.to_str().ok()).map(str::to_owned).ok_or_else(|| {
-                    DriveError::Unavailable {
-                        what: "the drive does not say where the content is".into(),
-                        retry_after: None,
-                    }
+            let url = format!("{}/content", self.url(&path));
+            let reply = self
+                .wire
+                .graph(Method::GET, &url, |request| request)
+                .await?;
+            let location = reply.headers.get(reqwest::header::LOCATION);
+            location
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+                .ok_or_else(|| DriveError::Unavailable {
+                    what: "the drive does not say where the content is".into(),
+                    retry_after: None,
                 })?
-            }
         };
         self.urls.put(id.clone(), found.clone());
         Ok(found)
@@ -126,10 +132,16 @@ impl Graph {
 
     async fn fetch_from(&self, url: &str, range: &Range<u64>) -> Result<Download, DriveError> {
         let wanted = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
-        let response = self.wire.stream(url, |request| request.header(RANGE, &wanted)).await?;
+        let response = self
+            .wire
+            .stream(url, |request| request.header(RANGE, &wanted))
+            .await?;
         let part = part(response.status(), response.headers(), range)?;
         let total = part.total;
-        Ok(Download { total, bytes: cut(response, part) })
+        Ok(Download {
+            total,
+            bytes: cut(response, &part),
+        })
     }
 }
 
@@ -147,15 +159,25 @@ fn part(status: StatusCode, headers: &HeaderMap, range: &Range<u64>) -> Result<P
             if start != range.start || end != range.end.min(total) {
                 return Err(odd("another range"));
             }
-            Ok(Part { skip: 0, take: end - start, total })
+            Ok(Part {
+                skip: 0,
+                take: end - start,
+                total,
+            })
         }
         // The whole content in place of a range.
         StatusCode::OK => {
             let length = text(CONTENT_LENGTH).and_then(|value| value.parse::<u64>().ok());
             let total = length.ok_or_else(|| odd("a body of unknown length"))?;
             let end = range.end.min(total);
-            let take = end.checked_sub(range.start).ok_or_else(|| odd("a shorter content"))?;
-            Ok(Part { skip: range.start, take, total })
+            let take = end
+                .checked_sub(range.start)
+                .ok_or_else(|| odd("a shorter content"))?;
+            Ok(Part {
+                skip: range.start,
+                take,
+                total,
+            })
         }
         _ => Err(odd(status.as_str())),
     }
@@ -171,9 +193,9 @@ fn content_range(value: &str) -> Option<(u64, u64, u64)> {
 }
 
 /// Gives just the part; a body that ends before it does is an error.
-fn cut(mut response: reqwest::Response, part: Part) -> ByteStream {
+fn cut(mut response: reqwest::Response, part: &Part) -> ByteStream {
+    let (mut skip, mut left) = (part.skip, part.take);
     let stream = async_stream::stream! {
-        let (mut skip, mut left) = (part.skip, part.take);
         while left > 0 {
             let chunk: Bytes = match response.chunk().await {
                 Ok(Some(chunk)) => chunk,
@@ -200,7 +222,10 @@ fn cut(mut response: reqwest::Response, part: Part) -> ByteStream {
 }
 
 fn lost(what: String) -> DriveError {
-    DriveError::Unavailable { what, retry_after: None }
+    DriveError::Unavailable {
+        what,
+        retry_after: None,
+    }
 }
 
 #[cfg(test)]
@@ -208,16 +233,38 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(reqwest::header::HeaderName, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]
     fn a_partial_reply_counts_only_for_just_the_range_that_was_asked_for() {
         let judge = |value: &str| {
-            part(StatusCode::PARTIAL_CONTENT, &headers(&[(CONTENT_RANGE, value)]), &(10..20)).ok()
+            part(
+                StatusCode::PARTIAL_CONTENT,
+                &headers(&[(CONTENT_RANGE, value)]),
+                &(10..20),
+            )
+            .ok()
         };
-        assert_eq!(judge("bytes 10-19/100"), Some(Part { skip: 0, take: 10, total: 100 }));
-        assert_eq!(judge("bytes 10-14/15"), Some(Part { skip: 0, take: 5, total: 15 }));
+        assert_eq!(
+            judge("bytes 10-19/100"),
+            Some(Part {
+                skip: 0,
+                take: 10,
+                total: 100
+            })
+        );
+        assert_eq!(
+            judge("bytes 10-14/15"),
+            Some(Part {
+                skip: 0,
+                take: 5,
+                total: 15
+            })
+        );
         assert_eq!(judge("bytes 10-14/100"), None);
         assert_eq!(judge("bytes 0-19/100"), None);
         assert_eq!(judge("bytes */100"), None);
@@ -226,10 +273,29 @@ mod tests {
     #[test]
     fn a_whole_content_is_cut_to_the_range() {
         let judge = |length: &str| {
-            part(StatusCode::OK, &headers(&[(CONTENT_LENGTH, length)]), &(10..20)).ok()
+            part(
+                StatusCode::OK,
+                &headers(&[(CONTENT_LENGTH, length)]),
+                &(10..20),
+            )
+            .ok()
         };
-        assert_eq!(judge("100"), Some(Part { skip: 10, take: 10, total: 100 }));
-        assert_eq!(judge("12"), Some(Part { skip: 10, take: 2, total: 12 }));
+        assert_eq!(
+            judge("100"),
+            Some(Part {
+                skip: 10,
+                take: 10,
+                total: 100
+            })
+        );
+        assert_eq!(
+            judge("12"),
+            Some(Part {
+                skip: 10,
+                take: 2,
+                total: 12
+            })
+        );
         assert_eq!(judge("9"), None);
         assert!(part(StatusCode::OK, &HeaderMap::new(), &(0..5)).is_err());
         assert!(part(StatusCode::NO_CONTENT, &HeaderMap::new(), &(0..5)).is_err());

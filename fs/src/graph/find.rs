@@ -95,15 +95,25 @@ impl Graph {
             (id, _) => drive(&DriveId::new(id)),
         };
         let url = format!("{}/v1.0{path}", config.graph_url.trim_end_matches('/'));
-        let told: WireDrive =
-            wire.graph(Method::GET, &url, |request| request).await?.json("the drive")?;
+        let told: WireDrive = wire
+            .graph(Method::GET, &url, |request| request)
+            .await?
+            .json("the drive")?;
         let kind = DriveKind::of(told.kind.as_deref());
         let owner = told.owner.as_ref().and_then(|owner| {
             let name = &owner["user"];
-            name["email"].as_str().or(name["displayName"].as_str()).map(str::to_owned)
+            name["email"]
+                .as_str()
+                .or(name["displayName"].as_str())
+                .map(str::to_owned)
         });
         let quota = told.quota.as_ref().and_then(super::wire::WireQuota::told);
-        Ok(FoundDrive { id: DriveId::new(told.id), kind, owner, quota })
+        Ok(FoundDrive {
+            id: DriveId::new(told.id),
+            kind,
+            owner,
+            quota,
+        })
     }
 
     /// The folder at a path from the drive's root, made where it is absent.
@@ -112,7 +122,10 @@ impl Graph {
     /// The drive cannot be asked, refuses, or has a file in the way.
     pub async fn ensure_root(&self, path: &str) -> Result<Item, DriveError> {
         let url = format!("{}/root?$select={SELECT}", self.url(&drive(&self.drive)));
-        let reply = self.wire.graph(Method::GET, &url, |request| request).await?;
+        let reply = self
+            .wire
+            .graph(Method::GET, &url, |request| request)
+            .await?;
         let top: WireItem = reply.json("the drive's root")?;
         let mut at = self.keep(top);
         for name in path.split('/').filter(|name| !name.is_empty()) {

@@ -37,7 +37,9 @@ impl Gate {
     /// How long the gate stays closed.
     pub(super) fn closed_for(&self) -> Option<Duration> {
         let until = (*self.0.borrow())?;
-        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        until
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
     }
 
     /// Waits until the gate is open.

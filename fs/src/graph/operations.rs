@@ -36,27 +36,32 @@ impl Graph {
 
     /// The item of a reply to something that we sent. Some replies are empty though it took
     /// effect: then the item is asked for.
-    pub(super) async fn made(
-        &self,
-        reply: &Reply,
-        look: &str,
-    ) -> Result<Item, DriveError> {
+    pub(super) async fn made(&self, reply: &Reply, look: &str) -> Result<Item, DriveError> {
         if reply.body.is_empty() {
             let url = format!("{}?$select={SELECT},{DOWNLOAD_URL}", self.url(look));
-            let reply = self.wire.graph(Method::GET, &url, |request| request).await?;
+            let reply = self
+                .wire
+                .graph(Method::GET, &url, |request| request)
+                .await?;
             return Ok(self.keep(reply.json("the item")?));
         }
         Ok(self.keep(reply.json("the item")?))
     }
 
     async fn page(&self, url: &str) -> Result<WirePage, DriveError> {
-        self.wire.graph(Method::GET, url, |request| request).await?.json("a page of items")
+        self.wire
+            .graph(Method::GET, url, |request| request)
+            .await?
+            .json("a page of items")
     }
 
     /// Links come from the service and carry the token: only its own host gets them (section 5.1).
     fn own_link(&self, link: &str) -> Result<(), DriveError> {
         let host = self.base.trim_end_matches("/v1.0");
-        if link.strip_prefix(host).is_some_and(|rest| rest.starts_with('/')) {
+        if link
+            .strip_prefix(host)
+            .is_some_and(|rest| rest.starts_with('/'))
+        {
             return Ok(());
         }
         Err(DriveError::Refused {
@@ -71,21 +76,35 @@ impl Drive for Graph {
     async fn item(&self, id: &ItemId) -> Result<Item, DriveError> {
         let path = item(&self.drive, id);
         let url = format!("{}?$select={SELECT},{DOWNLOAD_URL}", self.url(&path));
-        let reply = self.wire.graph(Method::GET, &url, |request| request).await?;
+        let reply = self
+            .wire
+            .graph(Method::GET, &url, |request| request)
+            .await?;
         Ok(self.keep(reply.json("the item")?))
     }
 
     async fn child(&self, folder: &ItemId, name: &str) -> Result<Item, DriveError> {
         let path = child(&self.drive, folder, name);
-        let url = format!("{}?$select={SELECT},{DOWNLOAD_URL}", self.url(path.trim_end_matches(':')));
-        let reply = self.wire.graph(Method::GET, &url, |request| request).await?;
+        let url = format!(
+            "{}?$select={SELECT},{DOWNLOAD_URL}",
+            self.url(path.trim_end_matches(':'))
+        );
+        let reply = self
+            .wire
+            .graph(Method::GET, &url, |request| request)
+            .await?;
         let found = self.keep(reply.json("the item")?);
         // In some clouds the folder itself comes back for a name that is not there (trap T19);
         // the name that the drive takes for the same is the one that we asked for.
-        let same = found.name.as_deref().is_some_and(|held| {
-            crate::tree::Fold::of(held) == crate::tree::Fold::of(name)
-        });
-        if same && found.id != *folder { Ok(found) } else { Err(DriveError::NotFound) }
+        let same = found
+            .name
+            .as_deref()
+            .is_some_and(|held| crate::tree::Fold::of(held) == crate::tree::Fold::of(name));
+        if same && found.id != *folder {
+            Ok(found)
+        } else {
+            Err(DriveError::NotFound)
+        }
     }
 
     async fn children(&self, folder: &ItemId) -> Result<Vec<Item>, DriveError> {
@@ -108,7 +127,11 @@ impl Drive for Graph {
             let page = self.page(&url).await?;
             for wire in page.value {
                 // What the service shows of running uploads (trap T45).
-                if wire.name.as_deref().is_some_and(|name| name.starts_with("~tmp")) {
+                if wire
+                    .name
+                    .as_deref()
+                    .is_some_and(|name| name.starts_with("~tmp"))
+                {
                     continue;
                 }
                 let item = self.keep(wire);
@@ -121,7 +144,10 @@ impl Drive for Graph {
                 self.own_link(link)?;
             }
         }
-        Ok(order.into_iter().filter_map(|id| items.remove(&id)).collect())
+        Ok(order
+            .into_iter()
+            .filter_map(|id| items.remove(&id))
+            .collect())
     }
 
     async fn create_folder(&self, parent: &ItemId, name: &str) -> Result<Item, DriveError> {
@@ -131,7 +157,10 @@ impl Drive for Graph {
             "folder": {},
             "@microsoft.graph.conflictBehavior": "fail",
         });
-        let reply = self.wire.graph(Method::POST, &url, |request| request.json(&body)).await?;
+        let reply = self
+            .wire
+            .graph(Method::POST, &url, |request| request.json(&body))
+            .await?;
         let look = child(&self.drive, parent, name);
         self.made(&reply, look.trim_end_matches(':')).await
     }
@@ -213,7 +242,10 @@ impl Drive for Graph {
 
     async fn quota(&self) -> Result<Option<Quota>, DriveError> {
         let url = format!("{}?$select=id,quota", self.url(&drive(&self.drive)));
-        let reply = self.wire.graph(Method::GET, &url, |request| request).await?;
+        let reply = self
+            .wire
+            .graph(Method::GET, &url, |request| request)
+            .await?;
         let told: WireDrive = reply.json("the drive")?;
         Ok(told.quota.and_then(|quota| quota.told()))
     }

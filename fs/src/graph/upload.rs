@@ -59,9 +59,14 @@ impl Graph {
             return self.send_in_session(&upload).await;
         }
         let item = self.put(&upload).await?;
-        let Some(modified) = upload.modified else { return Ok(item) };
+        let Some(modified) = upload.modified else {
+            return Ok(item);
+        };
         // The content is there whether or not its time is; the time is tried again by itself.
-        let update = Update { modified: Some(modified), ..Update::default() };
+        let update = Update {
+            modified: Some(modified),
+            ..Update::default()
+        };
         Ok(self.update(&item.id, update).await.unwrap_or(item))
     }
 
@@ -88,9 +93,9 @@ impl Graph {
                     .header(reqwest::header::CONTENT_LENGTH, bytes.len())
                     .body(bytes.clone());
                 match &upload.target {
-                    UploadTarget::Replace { held: Some(held), .. } => {
-                        request.header(IF_MATCH, quoted(held.as_str()))
-                    }
+                    UploadTarget::Replace {
+                        held: Some(held), ..
+                    } => request.header(IF_MATCH, quoted(held.as_str())),
                     UploadTarget::Replace { held: None, .. } | UploadTarget::New { .. } => request,
                 }
             })
@@ -101,7 +106,11 @@ impl Graph {
     async fn send_in_session(&self, upload: &Upload) -> Result<Item, DriveError> {
         // If-Match on a session has failed with the right tag (trap T18): the item is looked at
         // just before instead.
-        if let UploadTarget::Replace { id, held: Some(held) } = &upload.target {
+        if let UploadTarget::Replace {
+            id,
+            held: Some(held),
+        } = &upload.target
+        {
             let now = self.item(id).await?;
             if now.etag.as_ref() != Some(held) {
                 return Err(DriveError::Conflict);
@@ -121,18 +130,21 @@ impl Graph {
         let path = self.path(&upload.target);
         let url = format!("{}/createUploadSession", self.url(&path));
         let body = json!({ "item": asked });
-        let reply = self.wire.graph(Method::POST, &url, |request| request.json(&body)).await?;
+        let reply = self
+            .wire
+            .graph(Method::POST, &url, |request| request.json(&body))
+            .await?;
         let session: WireSession = reply.json("the upload session")?;
         let sent = self.fragments(upload, &session.upload_url).await;
         match sent {
             Ok(reply) => self.made(&reply, path.trim_end_matches(':')).await,
-            Err(error) => match self.doubtful(upload, &path, &error).await {
-                Some(item) => Ok(item),
-                None => {
-                    self.cancel(&session.upload_url).await;
-                    Err(error)
+            Err(error) => {
+                if let Some(item) = self.doubtful(upload, &path, &error).await {
+                    return Ok(item);
                 }
-            },
+                self.cancel(&session.upload_url).await;
+                Err(error)
+            }
         }
     }
 
@@ -193,7 +205,11 @@ impl Graph {
                 return Err(last);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
-            match self.wire.storage(Method::GET, url, true, |request| request).await {
+            match self
+                .wire
+                .storage(Method::GET, url, true, |request| request)
+                .await
+            {
                 Ok(reply) => match expected(&reply, size) {
                     Some(at) if at < size => return Ok(at),
                     _ => return Err(last),
@@ -214,22 +230,33 @@ impl Graph {
             UploadTarget::New { parent, name } => self.child(parent, name).await.ok()?,
             UploadTarget::Replace { id, .. } => self.item(id).await.ok()?,
         };
-        let ItemFacet::File { hash: Some(theirs), .. } = found.facet else { return None };
+        let ItemFacet::File {
+            hash: Some(theirs), ..
+        } = found.facet
+        else {
+            return None;
+        };
         if found.size != upload.size {
             return None;
         }
         let (file, size) = (upload.file.clone(), upload.size);
-        let ours = tokio::task::spawn_blocking(move || {
-            crate::content::hash::quick_xor_of(&file, size)
-        });
+        let ours =
+            tokio::task::spawn_blocking(move || crate::content::hash::quick_xor_of(&file, size));
         let ours = ours.await.ok()?.ok()?;
-        tracing::debug!(path, "the upload had taken effect though its reply said otherwise");
+        tracing::debug!(
+            path,
+            "the upload had taken effect though its reply said otherwise"
+        );
         (ours == theirs).then_some(found)
     }
 
     /// A session that nobody will finish holds its name on business drives (trap T11).
     async fn cancel(&self, url: &str) {
-        if let Err(error) = self.wire.storage(Method::DELETE, url, false, |request| request).await {
+        if let Err(error) = self
+            .wire
+            .storage(Method::DELETE, url, false, |request| request)
+            .await
+        {
             tracing::debug!(%error, "cannot cancel an upload session; it ends by itself");
         }
     }
@@ -254,6 +281,9 @@ async fn read(file: &Arc<File>, offset: u64, len: u64) -> Result<Bytes, DriveErr
         file.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
     });
-    let bytes = read.await.map_err(std::io::Error::other).and_then(|read| read);
+    let bytes = read
+        .await
+        .map_err(std::io::Error::other)
+        .and_then(|read| read);
     bytes.map(Bytes::from).map_err(DriveError::Disk)
 }

@@ -95,7 +95,10 @@ impl WireQuota {
     pub(super) fn told(&self) -> Option<Quota> {
         let total = u64::try_from(self.total?).ok().filter(|total| *total > 0)?;
         let remaining = u64::try_from(self.remaining.unwrap_or(0)).unwrap_or(0);
-        Some(Quota { total, remaining: remaining.min(total) })
+        Some(Quota {
+            total,
+            remaining: remaining.min(total),
+        })
     }
 }
 
@@ -123,10 +126,16 @@ impl From<WireItem> for Item {
             .unwrap_or_default();
         Self {
             id: ItemId::new(wire.id),
-            parent: wire.parent_reference.and_then(|parent| parent.id).map(ItemId::new),
+            parent: wire
+                .parent_reference
+                .and_then(|parent| parent.id)
+                .map(ItemId::new),
             name: wire.name,
             facet,
-            size: wire.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            size: wire
+                .size
+                .and_then(|size| u64::try_from(size).ok())
+                .unwrap_or(0),
             etag: wire.e_tag.map(ETag::new),
             ctag: wire.c_tag.map(CTag::new),
             modified: time(modified.or(wire.last_modified_date_time)),
@@ -143,9 +152,8 @@ fn time(text: Option<String>) -> Option<SystemTime> {
 
 /// A time as the service takes it: whole seconds, which is what most kinds keep (section 3.5).
 pub(super) fn stamp(at: SystemTime) -> String {
-    Timestamp::try_from(at)
-        .map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-        .unwrap_or_else(|_| "1970-01-01T00:00:00Z".to_owned())
+    let at = Timestamp::try_from(at).unwrap_or(Timestamp::UNIX_EPOCH);
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]
@@ -164,7 +172,13 @@ mod tests {
             {"quickXorHash":"YQAAAAAAAAAAAAAAAQAAAAAAAAA="}},"parentReference":{"id":"01P"},
             "fileSystemInfo":{"lastModifiedDateTime":"2026-02-18T08:00:00.25Z"},"unheard":{}}"#,
         );
-        assert!(matches!(item.facet, ItemFacet::File { hash: Some(_), malware: false }));
+        assert!(matches!(
+            item.facet,
+            ItemFacet::File {
+                hash: Some(_),
+                malware: false
+            }
+        ));
         assert_eq!((item.size, item.parent), (5, Some(ItemId::new("01P"))));
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_771_401_600_250);
         assert_eq!(item.modified, Some(at));
@@ -173,9 +187,14 @@ mod tests {
 
     #[test]
     fn a_tombstone_may_lack_everything_but_its_id() {
-        let item = item(r#"{"id":"01F","deleted":{},"fileSystemInfo":
-            {"lastModifiedDateTime":"0001-01-01T00:00:00Z"}}"#);
-        assert_eq!((item.facet, item.name, item.modified), (ItemFacet::Deleted, None, None));
+        let item = item(
+            r#"{"id":"01F","deleted":{},"fileSystemInfo":
+            {"lastModifiedDateTime":"0001-01-01T00:00:00Z"}}"#,
+        );
+        assert_eq!(
+            (item.facet, item.name, item.modified),
+            (ItemFacet::Deleted, None, None)
+        );
     }
 
     #[test]
@@ -188,6 +207,12 @@ mod tests {
     fn a_quota_of_zeros_is_unknown_and_a_negative_rest_is_none() {
         let told = |json: &str| serde_json::from_str::<WireQuota>(json).unwrap().told();
         assert_eq!(told(r#"{"total":0,"remaining":0}"#), None);
-        assert_eq!(told(r#"{"total":10,"remaining":-3}"#), Some(Quota { total: 10, remaining: 0 }));
+        assert_eq!(
+            told(r#"{"total":10,"remaining":-3}"#),
+            Some(Quota {
+                total: 10,
+                remaining: 0
+            })
+        );
     }
 }

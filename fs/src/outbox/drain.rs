@@ -93,7 +93,12 @@ impl Outbox {
         config: OutboxConfig,
     ) -> Self {
         Self {
-            settle: Settle { ledger, store, drive, drive_has_versions: config.drive_has_versions },
+            settle: Settle {
+                ledger,
+                store,
+                drive,
+                drive_has_versions: config.drive_has_versions,
+            },
             config,
             holds: Mutex::default(),
         }
@@ -102,14 +107,22 @@ impl Outbox {
     /// Why nothing is sent at present, if so.
     #[must_use]
     pub fn paused(&self) -> Option<Pause> {
-        self.holds.lock().pause.clone().filter(|pause| pause.until > SystemTime::now())
+        self.holds
+            .lock()
+            .pause
+            .clone()
+            .filter(|pause| pause.until > SystemTime::now())
     }
 
     /// How many steps are under way.
     #[must_use]
     pub fn sending(&self) -> usize {
         let holds = self.holds.lock();
-        holds.busy.iter().filter(|subject| matches!(subject, Subject::Node(_))).count()
+        holds
+            .busy
+            .iter()
+            .filter(|subject| matches!(subject, Subject::Node(_)))
+            .count()
     }
 
     /// Whether nothing is left to send but what is parked.
@@ -144,9 +157,9 @@ impl Outbox {
             if deadline.is_some() && running.is_empty() && (self.is_drained() || self.stuck()) {
                 return;
             }
-            let sleep = wake
-                .map(|at| at.duration_since(SystemTime::now()).unwrap_or_default())
-                .unwrap_or(LONGEST_WAIT);
+            let sleep = wake.map_or(LONGEST_WAIT, |at| {
+                at.duration_since(SystemTime::now()).unwrap_or_default()
+            });
             tokio::select! {
                 () = stop.cancelled(), if deadline.is_none() => {}
                 () = until(deadline) => {
@@ -180,8 +193,14 @@ impl Outbox {
         if room == 0 {
             return None;
         }
-        let plan =
-            plan(&books.tree, &*holds, self.config.settle, self.config.drive_has_versions, room, now);
+        let plan = plan(
+            &books.tree,
+            &*holds,
+            self.config.settle,
+            self.config.drive_has_versions,
+            room,
+            now,
+        );
         drop(books);
         for step in plan.steps {
             holds.busy.extend(step.subjects());
@@ -202,7 +221,7 @@ impl Outbox {
                 tracing::error!(%error, "a step of the outbox panicked");
                 let mut holds = self.holds.lock();
                 holds.busy.clear();
-                self.pause(&mut holds, "a step panicked".into(), None);
+                holds.pause("a step panicked".into(), None);
                 return;
             }
         };
@@ -216,31 +235,42 @@ impl Outbox {
                 holds.failed.remove(&subject);
                 (holds.pause, holds.pauses) = (None, 0);
             }
-            Outcome::Again => self.fail(&mut holds, subject, None),
-            Outcome::Locked => self.fail(&mut holds, subject, Some(LOCKED_WAIT)),
+            Outcome::Again => holds.fail(subject, None),
+            Outcome::Locked => holds.fail(subject, Some(LOCKED_WAIT)),
             Outcome::Parked => {
                 holds.failed.remove(&subject);
             }
-            Outcome::Pause { why, after } => self.pause(&mut holds, why, after),
-            Outcome::Person { why } => self.pause(&mut holds, why, Some(PERSON_WAIT)),
+            Outcome::Pause { why, after } => holds.pause(why, after),
+            Outcome::Person { why } => holds.pause(why, Some(PERSON_WAIT)),
         }
     }
+}
 
-    fn fail(&self, holds: &mut HoldTable, subject: Subject, wait: Option<Duration>) {
-        let failure =
-            holds.failed.entry(subject).or_insert(Failure { times: 0, until: SystemTime::now() });
+impl HoldTable {
+    fn fail(&mut self, subject: Subject, wait: Option<Duration>) {
+        let failure = self.failed.entry(subject).or_insert(Failure {
+            times: 0,
+            until: SystemTime::now(),
+        });
         let wait = wait.unwrap_or_else(|| backoff(failure.times));
         failure.times += 1;
         failure.until = SystemTime::now() + wait;
     }
 
-    fn pause(&self, holds: &mut HoldTable, why: String, after: Option<Duration>) {
-        let wait = after.unwrap_or_else(|| backoff(holds.pauses));
-        if holds.pauses == 0 {
-            tracing::warn!(why, wait_s = wait.as_secs(), "nothing can be sent at present; changes are kept");
+    fn pause(&mut self, why: String, after: Option<Duration>) {
+        let wait = after.unwrap_or_else(|| backoff(self.pauses));
+        if self.pauses == 0 {
+            tracing::warn!(
+                why,
+                wait_s = wait.as_secs(),
+                "nothing can be sent at present; changes are kept"
+            );
         }
-        holds.pauses += 1;
-        holds.pause = Some(Pause { why, until: SystemTime::now() + wait });
+        self.pauses += 1;
+        self.pause = Some(Pause {
+            why,
+            until: SystemTime::now() + wait,
+        });
     }
 }
 
@@ -254,6 +284,8 @@ async fn until(deadline: Option<tokio::time::Instant>) {
 /// Doubles from a second to a minute, with up to a quarter taken off at random, so that several
 /// steps that failed together do not come back together.
 fn backoff(times: u32) -> Duration {
-    let whole = FIRST_WAIT.saturating_mul(1 << times.min(6)).min(LONGEST_WAIT);
+    let whole = FIRST_WAIT
+        .saturating_mul(1 << times.min(6))
+        .min(LONGEST_WAIT);
     whole.mul_f64(1.0 - 0.25 * rand::random::<f64>())
 }

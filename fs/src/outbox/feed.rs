@@ -66,11 +66,16 @@ impl Feed {
     pub fn new(prefix: &str) -> Self {
         // Numbers begin at the microsecond of the start, so that a number of an earlier run is
         // lower than all of this one, and is found to be too old.
-        let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let start = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let next = u64::try_from(start.as_micros()).unwrap_or(u64::MAX / 2);
         Self {
             prefix: prefix.trim_end_matches('/').to_owned(),
-            ring: Mutex::new(Ring { next, events: VecDeque::with_capacity(KEPT) }),
+            ring: Mutex::new(Ring {
+                next,
+                events: VecDeque::with_capacity(KEPT),
+            }),
             live: broadcast::Sender::new(LAG),
         }
     }
@@ -81,7 +86,10 @@ impl Feed {
             &mut what;
         *path = format!("{}/{path}", self.prefix);
         let mut ring = self.ring.lock();
-        let event = ChangeEvent { cursor: ring.next, what };
+        let event = ChangeEvent {
+            cursor: ring.next,
+            what,
+        };
         ring.next += 1;
         if ring.events.len() == KEPT {
             ring.events.pop_front();
@@ -99,10 +107,19 @@ impl Feed {
     ) -> (Option<Vec<ChangeEvent>>, broadcast::Receiver<ChangeEvent>) {
         let ring = self.ring.lock();
         let live = self.live.subscribe();
-        let Some(after) = after else { return (Some(Vec::new()), live) };
+        let Some(after) = after else {
+            return (Some(Vec::new()), live);
+        };
         let oldest = ring.events.front().map_or(ring.next, |event| event.cursor);
-        let known = after.checked_add(1).is_some_and(|from| from >= oldest && from <= ring.next);
-        let missed = ring.events.iter().filter(|event| event.cursor > after).cloned().collect();
+        let known = after
+            .checked_add(1)
+            .is_some_and(|from| from >= oldest && from <= ring.next);
+        let missed = ring
+            .events
+            .iter()
+            .filter(|event| event.cursor > after)
+            .cloned()
+            .collect();
         (known.then_some(missed), live)
     }
 
@@ -122,20 +139,35 @@ mod tests {
         let feed = Feed::new("/mount");
         let start = feed.cursor();
         for n in 0..3 {
-            feed.push(What::Delete { path: format!("{n}") });
+            feed.push(What::Delete {
+                path: format!("{n}"),
+            });
         }
         let missed = feed.follow(Some(start + 1)).0.unwrap();
         let paths: Vec<_> = missed.iter().map(|event| event.what.clone()).collect();
         assert_eq!(
             paths,
-            [What::Delete { path: "/mount/1".into() }, What::Delete { path: "/mount/2".into() }]
+            [
+                What::Delete {
+                    path: "/mount/1".into()
+                },
+                What::Delete {
+                    path: "/mount/2".into()
+                }
+            ]
         );
         assert_eq!(feed.follow(Some(start + 3)).0.unwrap(), []);
         assert_eq!(feed.follow(Some(start - 1)).0, None, "of an earlier run");
         assert_eq!(feed.follow(Some(start + 4)).0, None, "of a later run");
         for n in 0..KEPT {
-            feed.push(What::Delete { path: format!("{n}") });
+            feed.push(What::Delete {
+                path: format!("{n}"),
+            });
         }
-        assert_eq!(feed.follow(Some(start + 1)).0, None, "pushed out of the ring");
+        assert_eq!(
+            feed.follow(Some(start + 1)).0,
+            None,
+            "pushed out of the ring"
+        );
     }
 }

@@ -44,7 +44,9 @@ pub enum JournalError {
     #[error("{0} is in use by another tuyunfs: stop that one first, or set another state_dir")]
     InUse(PathBuf),
     /// Written by a newer program.
-    #[error("{path} was written by a newer tuyunfs (layout {found}, this one knows {LAYOUT}): upgrade tuyunfs")]
+    #[error(
+        "{path} was written by a newer tuyunfs (layout {found}, this one knows {LAYOUT}): upgrade tuyunfs"
+    )]
     Newer {
         /// The database.
         path: PathBuf,
@@ -93,7 +95,10 @@ impl Recovered {
     /// A fact.
     #[must_use]
     pub fn fact<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
-        self.facts.iter().find(|(key, _)| key == name).and_then(|(_, row)| decode(row).ok())
+        self.facts
+            .iter()
+            .find(|(key, _)| key == name)
+            .and_then(|(_, row)| decode(row).ok())
     }
 }
 
@@ -106,7 +111,9 @@ impl Ticket {
     /// # Errors
     /// It is not durable: the disk refused.
     pub async fn durable(self) -> Result<(), CommitFailed> {
-        self.0.await.unwrap_or_else(|_| Err(CommitFailed("the committer has stopped".into())))
+        self.0
+            .await
+            .unwrap_or_else(|_| Err(CommitFailed("the committer has stopped".into())))
     }
 
     /// Waits, outside of the runtime.
@@ -155,8 +162,18 @@ impl Journal {
         let thread = std::thread::Builder::new()
             .name("committer".into())
             .spawn(move || committer.run(&waiting))
-            .map_err(|source| JournalError::Io { path: path.to_owned(), source })?;
-        Ok((Self { orders, failing, thread: Mutex::new(Some(thread)) }, recovered))
+            .map_err(|source| JournalError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok((
+            Self {
+                orders,
+                failing,
+                thread: Mutex::new(Some(thread)),
+            },
+            recovered,
+        ))
     }
 
     /// Queues a change. Call it under the lock that ordered the change, so that the database
@@ -232,7 +249,11 @@ impl Committer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => stop = true,
             }
-            let result = if unwritten.is_empty() { Ok(()) } else { self.write(&unwritten) };
+            let result = if unwritten.is_empty() {
+                Ok(())
+            } else {
+                self.write(&unwritten)
+            };
             match &result {
                 Ok(()) => {
                     if self.failing.lock().take().is_some() {
@@ -272,7 +293,9 @@ impl Committer {
         if self.database.is_none() {
             self.database = Some(builder().open(&self.path)?);
         }
-        let Some(database) = &self.database else { return Ok(()) };
+        let Some(database) = &self.database else {
+            return Ok(());
+        };
         let transaction = database.begin_write()?;
         {
             let mut nodes = transaction.open_table(NODES)?;
@@ -319,7 +342,10 @@ fn builder() -> redb::Builder {
 }
 
 fn open(path: &Path) -> Result<Database, JournalError> {
-    let io = |source| JournalError::Io { path: path.to_owned(), source };
+    let io = |source| JournalError::Io {
+        path: path.to_owned(),
+        source,
+    };
     // Made here, so that it is nobody else's to read from its first moment.
     OpenOptions::new()
         .read(true)
@@ -335,12 +361,17 @@ fn open(path: &Path) -> Result<Database, JournalError> {
     })?;
     // The name of a new database has to survive a power cut, too.
     let dir = path.parent().unwrap_or(Path::new("/"));
-    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+    std::fs::File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(io)?;
     Ok(database)
 }
 
 fn broken(path: &Path, error: impl Into<redb::Error>) -> JournalError {
-    JournalError::Broken { path: path.to_owned(), source: Box::new(error.into()) }
+    JournalError::Broken {
+        path: path.to_owned(),
+        source: Box::new(error.into()),
+    }
 }
 
 fn read(database: &Database, path: &Path) -> Result<Recovered, JournalError> {
@@ -361,7 +392,9 @@ fn read(database: &Database, path: &Path) -> Result<Recovered, JournalError> {
         let transaction = database.begin_read()?;
         for row in transaction.open_table(FACTS)?.iter()? {
             let (name, row) = row?;
-            recovered.facts.push((name.value().to_owned(), row.value().to_owned()));
+            recovered
+                .facts
+                .push((name.value().to_owned(), row.value().to_owned()));
         }
         for row in transaction.open_table(NODES)?.iter()? {
             let (id, row) = row?;
@@ -392,9 +425,10 @@ fn read(database: &Database, path: &Path) -> Result<Recovered, JournalError> {
     };
     let recovered = read().map_err(|error| broken(path, error))?;
     match recovered.fact::<u32>(LAYOUT_FACT) {
-        Some(found) if found > LAYOUT => {
-            Err(JournalError::Newer { path: path.to_owned(), found })
-        }
+        Some(found) if found > LAYOUT => Err(JournalError::Newer {
+            path: path.to_owned(),
+            found,
+        }),
         _ => Ok(recovered),
     }
 }
@@ -417,12 +451,18 @@ mod tests {
     use std::time::SystemTime;
 
     fn node(id: u64, name: &str) -> Node {
-        let place = Place { parent: NodeId::ROOT, name: name.to_owned() };
+        let place = Place {
+            parent: NodeId::ROOT,
+            name: name.to_owned(),
+        };
         Node::new(NodeId(id), place, Kind::File, SystemTime::UNIX_EPOCH)
     }
 
     fn writes(node: &Node) -> Batch {
-        Batch { nodes: vec![(node.id, Some(encode(node)))], ..Batch::default() }
+        Batch {
+            nodes: vec![(node.id, Some(encode(node)))],
+            ..Batch::default()
+        }
     }
 
     #[tokio::test]
@@ -431,8 +471,9 @@ mod tests {
         let path = dir.path().join("journal.redb");
         let (journal, found) = Journal::open(&path, |_| {}).unwrap();
         assert_eq!(found.stored.nodes, []);
-        let tickets: Vec<Ticket> =
-            (2..52).map(|id| journal.commit(writes(&node(id, &format!("f{id}"))))).collect();
+        let tickets: Vec<Ticket> = (2..52)
+            .map(|id| journal.commit(writes(&node(id, &format!("f{id}")))))
+            .collect();
         for ticket in tickets {
             ticket.durable().await.unwrap();
         }
@@ -447,7 +488,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.redb");
         let _first = Journal::open(&path, |_| {}).unwrap();
-        assert!(matches!(Journal::open(&path, |_| {}), Err(JournalError::InUse(_))));
+        assert!(matches!(
+            Journal::open(&path, |_| {}),
+            Err(JournalError::InUse(_))
+        ));
     }
 
     #[tokio::test]
@@ -456,12 +500,19 @@ mod tests {
         let path = dir.path().join("journal.redb");
         let (told, removed) = channel();
         let (journal, _) = Journal::open(&path, move |id| told.send(id).unwrap()).unwrap();
-        let batch = Batch { garbage: vec![ContentId(7)], ..Batch::default() };
+        let batch = Batch {
+            garbage: vec![ContentId(7)],
+            ..Batch::default()
+        };
         journal.commit(batch).durable().await.unwrap();
         assert_eq!(removed.recv().unwrap(), ContentId(7));
         drop(journal);
         let (_journal, found) = Journal::open(&path, |_| {}).unwrap();
-        assert_eq!(found.garbage, [ContentId(7)], "the row goes with the next batch");
+        assert_eq!(
+            found.garbage,
+            [ContentId(7)],
+            "the row goes with the next batch"
+        );
     }
 
     #[tokio::test]
@@ -475,7 +526,11 @@ mod tests {
         drop(journal);
         let (_journal, found) = Journal::open(&path, |_| {}).unwrap();
         assert_eq!(found.stored.nodes, [node(2, "good")]);
-        assert!(found.damaged[0].starts_with("node 3: "), "{:?}", found.damaged);
+        assert!(
+            found.damaged[0].starts_with("node 3: "),
+            "{:?}",
+            found.damaged
+        );
     }
 
     #[tokio::test]

@@ -120,7 +120,11 @@ impl Ledger {
             }
             let open: Vec<bool> = {
                 let books = self.books.lock();
-                effects.nodes.iter().map(|(id, _)| books.open.contains(id)).collect()
+                effects
+                    .nodes
+                    .iter()
+                    .map(|(id, _)| books.open.contains(id))
+                    .collect()
             };
             for ((id, content), open) in effects.nodes.iter().zip(open) {
                 // An open file keeps its content until the last close, which invalidates.
@@ -128,7 +132,11 @@ impl Ledger {
             }
         }
         for (path, folder) in effects.gone {
-            self.feed.push(if folder { What::DeletePrefix { path } } else { What::Delete { path } });
+            self.feed.push(if folder {
+                What::DeletePrefix { path }
+            } else {
+                What::Delete { path }
+            });
         }
         for id in effects.put {
             self.announce_put(id);
@@ -140,7 +148,11 @@ impl Ledger {
         let put = {
             let books = self.books.lock();
             books.tree.node(id).and_then(|node| {
-                Some(What::Put { path: books.tree.path(id)?, etag: etag(node), size: node.size })
+                Some(What::Put {
+                    path: books.tree.path(id)?,
+                    etag: etag(node),
+                    size: node.size,
+                })
             })
         };
         if let Some(put) = put {
@@ -169,7 +181,10 @@ impl Ledger {
 pub fn etag(node: &Node) -> Option<String> {
     match &node.held {
         Some(held) => held.hash.map(|hash| etag_of(hash, held.size)),
-        None => node.baseline.as_ref().and_then(|base| Some(etag_of(base.hash?, base.size))),
+        None => node
+            .baseline
+            .as_ref()
+            .and_then(|base| Some(etag_of(base.hash?, base.size))),
     }
 }
 

@@ -150,8 +150,15 @@ pub fn plan(
     room: usize,
     now: SystemTime,
 ) -> Plan {
-    let mut planner =
-        Planner { tree, holds, settle, drive_has_versions, now, plan: Plan::default(), used: HashSet::new() };
+    let mut planner = Planner {
+        tree,
+        holds,
+        settle,
+        drive_has_versions,
+        now,
+        plan: Plan::default(),
+        used: HashSet::new(),
+    };
     for node in tree.pending() {
         if planner.plan.steps.len() >= room {
             return planner.plan;
@@ -182,7 +189,9 @@ impl<H: Holds> Planner<'_, H> {
         if node.parked.is_some() {
             return;
         }
-        let Some(step) = self.step_for(node) else { return };
+        let Some(step) = self.step_for(node) else {
+            return;
+        };
         // A folder is made at once, since its children wait for it.
         let quiet = if matches!(step, Step::CreateFolder { .. }) {
             node.ctime
@@ -202,21 +211,29 @@ impl<H: Holds> Planner<'_, H> {
             }
             let (parent, name) = (parent.clone(), place.name.clone());
             return match node.kind {
-                Kind::Directory => Some(Step::CreateFolder { node: node.id, parent, name }),
+                Kind::Directory => Some(Step::CreateFolder {
+                    node: node.id,
+                    parent,
+                    name,
+                }),
                 Kind::File => {
                     let held = node.held.clone()?;
                     let modified = node.mtime_unsent.then_some(node.mtime);
-                    Some(Step::Create { node: node.id, parent, name, held, modified })
+                    Some(Step::Create {
+                        node: node.id,
+                        parent,
+                        name,
+                        held,
+                        modified,
+                    })
                 }
                 Kind::Hidden => None,
             };
         };
         let settled = base.name == place.name && Some(&base.parent) == parent;
-        if !settled {
-            if let Some(step) = self.move_step(node, base, parent, &place.name) {
-                return Some(step);
-            }
-            // The place is not free yet; new content need not wait for it.
+        // Where the place is not free yet, new content need not wait for it.
+        if !settled && let Some(step) = self.move_step(node, base, parent, &place.name) {
+            return Some(step);
         }
         if node.content_pending() {
             return Some(Step::Replace {
@@ -266,9 +283,9 @@ impl<H: Holds> Planner<'_, H> {
         }
         // Files are replaced in one request; folders never are (trap T21).
         let replace = grave.kind == Kind::File && node.kind == Kind::File;
-        parent.filter(|_| replace).map(|parent| {
-            to(parent, name.to_owned(), Some(blocker.clone()))
-        })
+        parent
+            .filter(|_| replace)
+            .map(|parent| to(parent, name.to_owned(), Some(blocker.clone())))
     }
 
     /// Whether a folder is a deleted one, or lies in it among others that are deleted.
@@ -290,7 +307,10 @@ impl<H: Holds> Planner<'_, H> {
         let mut place = node.place.as_ref()?;
         let own = node.baseline.as_ref().map(|base| &base.item);
         if let Some(parent) = self.tree.item_of(place.parent) {
-            return self.tree.holder(parent, &place.name).filter(|holder| Some(*holder) != own);
+            return self
+                .tree
+                .holder(parent, &place.name)
+                .filter(|holder| Some(*holder) != own);
         }
         loop {
             place = self.tree.node(place.parent)?.place.as_ref()?;
@@ -317,7 +337,9 @@ impl<H: Holds> Planner<'_, H> {
     }
 
     fn consider_grave(&mut self, item: &ItemId) {
-        let Some(grave) = self.tree.grave(item) else { return };
+        let Some(grave) = self.tree.grave(item) else {
+            return;
+        };
         if grave.parked.is_some() {
             return;
         }
@@ -325,9 +347,14 @@ impl<H: Holds> Planner<'_, H> {
         let occupied = |parent: &ItemId, other: &ItemId| parent == item && other != item;
         // A folder goes after everything that leaves it.
         let inhabited = folder
-            && (self.tree.graves().any(|other| occupied(&other.parent, &other.item))
+            && (self
+                .tree
+                .graves()
+                .any(|other| occupied(&other.parent, &other.item))
                 || self.tree.pending().any(|node| {
-                    node.baseline.as_ref().is_some_and(|base| occupied(&base.parent, &base.item))
+                    node.baseline
+                        .as_ref()
+                        .is_some_and(|base| occupied(&base.parent, &base.item))
                 }));
         // A file whose name a moved file waits for is replaced by that move.
         let replaced = !folder
@@ -342,19 +369,29 @@ impl<H: Holds> Planner<'_, H> {
         if inhabited || replaced {
             return;
         }
-        let step =
-            Step::Delete { item: item.clone(), etag: grave.etag.clone(), kind: grave.kind };
+        let step = Step::Delete {
+            item: item.clone(),
+            etag: grave.etag.clone(),
+            kind: grave.kind,
+        };
         self.offer(step, grave.since + self.settle);
     }
 
     fn offer(&mut self, step: Step, quiet: SystemTime) {
         let subjects = step.subjects();
-        if subjects.iter().any(|s| self.used.contains(s) || self.holds.busy(s)) {
+        if subjects
+            .iter()
+            .any(|s| self.used.contains(s) || self.holds.busy(s))
+        {
             return; // looked at again when the other step ends
         }
         let held = subjects.iter().filter_map(|s| self.holds.until(s)).max();
         // A clock that was set back must not delay an upload by the difference.
-        let quiet = if quiet > self.now + self.settle { self.now } else { quiet };
+        let quiet = if quiet > self.now + self.settle {
+            self.now
+        } else {
+            quiet
+        };
         let due = held.map_or(quiet, |held| held.max(quiet));
         if due > self.now {
             self.plan.wake = Some(self.plan.wake.map_or(due, |wake| wake.min(due)));

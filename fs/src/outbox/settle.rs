@@ -55,22 +55,47 @@ impl Settle {
             Step::CreateFolder { node, parent, name } => {
                 self.create_folder(*node, parent, name).await
             }
-            Step::Create { node, parent, name, held, modified } => {
-                let target = UploadTarget::New { parent: parent.clone(), name: name.clone() };
+            Step::Create {
+                node,
+                parent,
+                name,
+                held,
+                modified,
+            } => {
+                let target = UploadTarget::New {
+                    parent: parent.clone(),
+                    name: name.clone(),
+                };
                 match self.upload(target, held, *modified).await {
                     Err(DriveError::NameTaken) => self.name_taken(*node, parent, name, held).await,
                     other => self.confirm(other, *node, step, *modified).await,
                 }
             }
-            Step::Replace { node, item, etag, held, modified } => {
-                let target = UploadTarget::Replace { id: item.clone(), held: etag.clone() };
+            Step::Replace {
+                node,
+                item,
+                etag,
+                held,
+                modified,
+            } => {
+                let target = UploadTarget::Replace {
+                    id: item.clone(),
+                    held: etag.clone(),
+                };
                 match self.upload(target, held, *modified).await {
                     Err(DriveError::Conflict) => self.conflict(*node, item, held).await,
                     Err(DriveError::NotFound) => self.missing(*node, item).await,
                     other => self.confirm(other, *node, step, *modified).await,
                 }
             }
-            Step::Move { node, item, parent, name, modified, over } => {
+            Step::Move {
+                node,
+                item,
+                parent,
+                name,
+                modified,
+                over,
+            } => {
                 let update = Update {
                     place: Some((parent.clone(), name.clone())),
                     replace: over.is_some(),
@@ -81,14 +106,21 @@ impl Settle {
                     Err(DriveError::NotFound) => self.missing(*node, item).await,
                     Err(DriveError::NameTaken) => self.move_blocked(*node, parent, name).await,
                     Ok(moved) => {
-                        self.replaced(over.as_ref()).await;
+                        self.replaced(over.as_ref());
                         self.confirm(Ok(moved), *node, step, None).await
                     }
                     other => self.confirm(other, *node, step, None).await,
                 }
             }
-            Step::SetTime { node, item, modified } => {
-                let update = Update { modified: Some(*modified), ..Update::default() };
+            Step::SetTime {
+                node,
+                item,
+                modified,
+            } => {
+                let update = Update {
+                    modified: Some(*modified),
+                    ..Update::default()
+                };
                 let set = self.drive.update(item, update).await;
                 match set {
                     Err(DriveError::NotFound) => self.missing(*node, item).await,
@@ -106,10 +138,18 @@ impl Settle {
     /// Lets everything that is parked run again.
     pub(super) fn unpark(&self, now: SystemTime) -> usize {
         let (count, _ticket) = self.ledger.change(|books| {
-            let nodes: Vec<NodeId> =
-                books.tree.pending().filter(|n| n.parked.is_some()).map(|n| n.id).collect();
-            let graves: Vec<_> =
-                books.tree.graves().filter(|g| g.parked.is_some()).cloned().collect();
+            let nodes: Vec<NodeId> = books
+                .tree
+                .pending()
+                .filter(|n| n.parked.is_some())
+                .map(|n| n.id)
+                .collect();
+            let graves: Vec<_> = books
+                .tree
+                .graves()
+                .filter(|g| g.parked.is_some())
+                .cloned()
+                .collect();
             let count = nodes.len() + graves.len();
             for id in nodes {
                 books.tree.edit(id, now, |node| node.parked = None);
@@ -136,7 +176,8 @@ impl Settle {
                     Ok(item) if item.facet == ItemFacet::Folder => {
                         // Made by another client, or by us with the reply lost: it may have
                         // children that we do not know of.
-                        self.take(node, &item, None, |node| node.listed = false).await;
+                        self.take(node, &item, None, |node| node.listed = false)
+                            .await;
                         return Ok(Outcome::Done);
                     }
                     Ok(item) => {
@@ -169,7 +210,14 @@ impl Settle {
                 held.content, held.size
             ))));
         }
-        self.drive.upload(Upload { target, file, size: held.size, modified }).await
+        self.drive
+            .upload(Upload {
+                target,
+                file,
+                size: held.size,
+                modified,
+            })
+            .await
     }
 
     async fn confirm(
@@ -253,10 +301,12 @@ impl Settle {
             let books = self.ledger.books();
             books.tree.node(node).and_then(|node| node.baseline.clone())
         };
-        let same_bytes = known.as_ref().is_some_and(|base| match (base.hash, hash_of(&item)) {
-            (Some(ours), Some(theirs)) => ours == theirs && base.size == item.size,
-            _ => base.ctag.is_some() && base.ctag == item.ctag,
-        });
+        let same_bytes = known
+            .as_ref()
+            .is_some_and(|base| match (base.hash, hash_of(&item)) {
+                (Some(ours), Some(theirs)) => ours == theirs && base.size == item.size,
+                _ => base.ctag.is_some() && base.ctag == item.ctag,
+            });
         if same_bytes {
             // Only its tags moved: our content goes on top of the version that it has now.
             self.take(node, &item, None, |_| {}).await;
@@ -276,8 +326,11 @@ impl Settle {
             (before, after)
         });
         if let (Some(before), Some(after)) = &names {
-            tracing::warn!(name = before.name, copy = after.name,
-                "changed here and on the drive: the drive's version keeps the name, ours is beside it");
+            tracing::warn!(
+                name = before.name,
+                copy = after.name,
+                "changed here and on the drive: the drive's version keeps the name, ours is beside it"
+            );
             self.ledger.invalidate_entry(before.parent, &before.name);
             self.ledger.invalidate_entry(after.parent, &after.name);
             self.ledger.invalidate_node(node, false);
@@ -345,9 +398,11 @@ impl Settle {
         Ok(Outcome::Again)
     }
 
-    async fn replaced(&self, over: Option<&ItemId>) {
+    fn replaced(&self, over: Option<&ItemId>) {
         let Some(over) = over else { return };
-        let ((), _ticket) = self.ledger.change(|books| books.tree.set_grave(over.clone(), None));
+        let ((), _ticket) = self
+            .ledger
+            .change(|books| books.tree.set_grave(over.clone(), None));
     }
 
     async fn delete(
@@ -389,7 +444,9 @@ impl Settle {
             other => Some(other?),
         };
         let (outcome, ticket) = self.ledger.change(|books| {
-            let Some(mut grave) = books.tree.grave(item).cloned() else { return Outcome::Done };
+            let Some(mut grave) = books.tree.grave(item).cloned() else {
+                return Outcome::Done;
+            };
             match &there {
                 Some(now_there) if grave.hash.is_some() && grave.hash == hash_of(now_there) => {
                     grave.etag.clone_from(&now_there.etag);
@@ -413,10 +470,14 @@ impl Settle {
     /// comes back.
     async fn restore(&self, id: &ItemId) -> Result<Outcome, DriveError> {
         let item = self.drive.item(id).await?;
-        let ((), ticket) =
-            self.ledger.change(|books| books.tree.set_grave(id.clone(), None));
+        let ((), ticket) = self
+            .ledger
+            .change(|books| books.tree.set_grave(id.clone(), None));
         ticket.durable().await.ok();
-        tracing::warn!(name = item.name, "a deleted folder has new files on the drive: it stays");
+        tracing::warn!(
+            name = item.name,
+            "a deleted folder has new files on the drive: it stays"
+        );
         self.reappear(&[item]).await;
         Ok(Outcome::Done)
     }
@@ -425,7 +486,12 @@ impl Settle {
         let now = SystemTime::now();
         let (effects, ticket) = self.ledger.change(|books| {
             let writing = books.writing.clone();
-            books.tree.apply(items, crate::tree::Scope::Round, &|id| writing.contains(&id), now)
+            books.tree.apply(
+                items,
+                crate::tree::Scope::Round,
+                &|id| writing.contains(&id),
+                now,
+            )
         });
         self.ledger.announce(effects);
         ticket.durable().await.ok();
@@ -433,8 +499,12 @@ impl Settle {
 
     /// Whether an item on the drive has just the bytes that we hold.
     async fn is_ours(&self, item: &Item, held: &Held) -> Result<bool, DriveError> {
-        let (ItemFacet::File { hash: Some(theirs), .. }, true) =
-            (&item.facet, item.size == held.size)
+        let (
+            ItemFacet::File {
+                hash: Some(theirs), ..
+            },
+            true,
+        ) = (&item.facet, item.size == held.size)
         else {
             // Without a hash, only empty files are known to be equal.
             let file = matches!(item.facet, ItemFacet::File { .. });
@@ -457,11 +527,16 @@ impl Settle {
 
     async fn classify(&self, step: &Step, error: DriveError) -> Outcome {
         match error {
-            DriveError::Unavailable { what, retry_after } => {
-                Outcome::Pause { why: what, after: retry_after }
-            }
-            DriveError::SignIn(why) => Outcome::Person { why: format!("sign-in is needed: {why}") },
-            DriveError::QuotaFull => Outcome::Person { why: "the drive is full".into() },
+            DriveError::Unavailable { what, retry_after } => Outcome::Pause {
+                why: what,
+                after: retry_after,
+            },
+            DriveError::SignIn(why) => Outcome::Person {
+                why: format!("sign-in is needed: {why}"),
+            },
+            DriveError::QuotaFull => Outcome::Person {
+                why: "the drive is full".into(),
+            },
             DriveError::Locked(_) => Outcome::Locked,
             // Looked into where they can happen; here, the state changed between two requests.
             DriveError::NotFound | DriveError::NameTaken | DriveError::Conflict => Outcome::Again,
@@ -477,7 +552,10 @@ impl Settle {
 
     async fn park(&self, step: &Step, why: &str) {
         let now = SystemTime::now();
-        let parked = Parked { why: why.to_owned(), since: now };
+        let parked = Parked {
+            why: why.to_owned(),
+            since: now,
+        };
         let (path, ticket) = self.ledger.change(|books| {
             let tree: &mut Tree = &mut books.tree;
             match step {
@@ -498,7 +576,11 @@ impl Settle {
                 }
             }
         });
-        tracing::error!(path, why, "the drive refuses a change; it is kept here: see `tuyunfs status`");
+        tracing::error!(
+            path,
+            why,
+            "the drive refuses a change; it is kept here: see `tuyunfs status`"
+        );
         ticket.durable().await.ok();
     }
 }

@@ -8,7 +8,11 @@ use jiff::{Timestamp, tz::TimeZone};
 #[must_use]
 pub fn conflict_name(name: &str, host: &str, now: SystemTime) -> String {
     let stamp = Timestamp::try_from(now)
-        .map(|at| at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H%M%S").to_string())
+        .map(|at| {
+            at.to_zoned(TimeZone::UTC)
+                .strftime("%Y-%m-%d %H%M%S")
+                .to_string()
+        })
         .unwrap_or_default();
     // A leading dot begins a hidden name, not an extension.
     match name.rfind('.').filter(|at| *at > 0) {
@@ -25,7 +29,13 @@ mod tests {
     #[test]
     fn a_conflict_copy_keeps_its_extension() {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
-        assert_eq!(conflict_name("a.b.jpg", "nas", at), "a.b (conflict nas 2026-11-18 110640).jpg");
-        assert_eq!(conflict_name(".env", "nas", at), ".env (conflict nas 2026-11-18 110640)");
+        assert_eq!(
+            conflict_name("a.b.jpg", "nas", at),
+            "a.b (conflict nas 2026-11-18 110640).jpg"
+        );
+        assert_eq!(
+            conflict_name(".env", "nas", at),
+            ".env (conflict nas 2026-11-18 110640)"
+        );
     }
 }

@@ -51,7 +51,10 @@ impl Tree {
             return Err(NameError::Exists);
         }
         name::check(name)?;
-        let place = Place { parent, name: name.to_owned() };
+        let place = Place {
+            parent,
+            name: name.to_owned(),
+        };
         let id = self.insert(place, kind, now, |_| {});
         self.sketch(parent, |dir| (dir.mtime, dir.ctime) = (now, now));
         Ok(id)
@@ -116,14 +119,20 @@ impl Tree {
         if source.kind == Kind::Directory && self.is_within(to.0, source.id) {
             return Err(NameError::IntoItself);
         }
-        let target = self.variant(to.0, to.1).filter(|node| node.id != source.id).cloned();
+        let target = self
+            .variant(to.0, to.1)
+            .filter(|node| node.id != source.id)
+            .cloned();
         if let Some(target) = &target {
             self.may_displace(&source, target, to.1)?;
         } else if from != to {
             name::check(to.1)?;
         }
         let displaced = target.map(|target| self.displace(source.id, target, &open, now));
-        let place = Place { parent: to.0, name: to.1.to_owned() };
+        let place = Place {
+            parent: to.0,
+            name: to.1.to_owned(),
+        };
         self.edit(source.id, now, |node| {
             node.place = Some(place);
             node.ctime = now;
@@ -183,11 +192,15 @@ impl Tree {
     ) -> Node {
         let (id, kind) = (target.id, target.kind);
         self.remove(id, open(id));
-        let Some(item) = target.baseline.clone() else { return target };
+        let Some(item) = target.baseline.clone() else {
+            return target;
+        };
         // Bytes that are here, or still being written, can be sent as the target's new content.
         // Others would have to be fetched first: their item is moved over the target instead.
         let takes_over = kind == Kind::File
-            && self.node(source).is_some_and(|node| node.held.is_some() || node.baseline.is_none());
+            && self
+                .node(source)
+                .is_some_and(|node| node.held.is_some() || node.baseline.is_none());
         if !takes_over {
             self.bury(item, kind, now);
             return target;

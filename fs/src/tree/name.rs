@@ -45,7 +45,10 @@ pub fn check(name: &str) -> Result<(), BadName> {
     if name.encode_utf16().count() > SEGMENT_UNITS {
         return Err(BadName::TooLong);
     }
-    if let Some(odd) = name.chars().find(|c| FORBIDDEN.contains(c) || c.is_ascii_control()) {
+    if let Some(odd) = name
+        .chars()
+        .find(|c| FORBIDDEN.contains(c) || c.is_ascii_control())
+    {
         return Err(BadName::Character(odd));
     }
     if name.starts_with(' ') || name.ends_with(' ') || name.ends_with('.') {
@@ -60,7 +63,8 @@ pub fn check(name: &str) -> Result<(), BadName> {
 fn is_reserved(lower: &str) -> bool {
     let stem = lower.split('.').next().unwrap_or(lower);
     let numbered = |word: &str| {
-        stem.strip_prefix(word).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit())
+        stem.strip_prefix(word)
+            .is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit())
     };
     RESERVED.contains(&stem)
         || numbered("com")
@@ -79,10 +83,19 @@ impl Fold {
     /// Folds a name.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        if name.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
+        if name
+            .bytes()
+            .all(|b| b.is_ascii() && !b.is_ascii_uppercase())
+        {
             return Self(name.into());
         }
-        Self(name.nfc().flat_map(char::to_lowercase).nfc().collect::<String>().into())
+        Self(
+            name.nfc()
+                .flat_map(char::to_lowercase)
+                .nfc()
+                .collect::<String>()
+                .into(),
+        )
     }
 }
 
@@ -92,7 +105,15 @@ mod tests {
 
     #[test]
     fn names_that_lsky_makes_are_good() {
-        for name in ["6b03ba41dfda1.png", "2026", "11", "图片 1.webp", "a#b%c.gif", ".hidden", "~x"] {
+        for name in [
+            "6b03ba41dfda1.png",
+            "2026",
+            "11",
+            "图片 1.webp",
+            "a#b%c.gif",
+            ".hidden",
+            "~x",
+        ] {
             assert_eq!(check(name), Ok(()), "{name}");
         }
     }
@@ -113,7 +134,10 @@ mod tests {
 
     #[test]
     fn case_and_unicode_form_do_not_tell_names_apart() {
-        assert_eq!(Fold::of("Ångström.JPG"), Fold::of("a\u{30a}ngstro\u{308}m.jpg"));
+        assert_eq!(
+            Fold::of("Ångström.JPG"),
+            Fold::of("a\u{30a}ngstro\u{308}m.jpg")
+        );
         assert_ne!(Fold::of("a.jpg"), Fold::of("b.jpg"));
     }
 }

@@ -48,7 +48,10 @@ impl Tree {
             host,
         };
         for grave in stored.graves {
-            tree.taken.insert((grave.parent.clone(), Fold::of(&grave.name)), grave.item.clone());
+            tree.taken.insert(
+                (grave.parent.clone(), Fold::of(&grave.name)),
+                grave.item.clone(),
+            );
             tree.graves.insert(grave.item.clone(), grave);
         }
         // Parents first in `nodes`, whatever order the rows had: whether a place differs from
@@ -63,7 +66,10 @@ impl Tree {
             tree.nodes.insert(node.id, node);
         }
         if !tree.nodes.contains_key(&NodeId::ROOT) {
-            let nowhere = Place { parent: NodeId::ROOT, name: String::new() };
+            let nowhere = Place {
+                parent: NodeId::ROOT,
+                name: String::new(),
+            };
             let mut root = Node::new(NodeId::ROOT, nowhere, Kind::Directory, now);
             root.place = None;
             root.listed = false;
@@ -99,7 +105,11 @@ impl Tree {
 
     /// All children of a folder, those that are never shown included.
     pub fn children(&self, parent: NodeId) -> impl Iterator<Item = &Node> {
-        self.children.get(&parent).into_iter().flatten().filter_map(|(_, id)| self.nodes.get(id))
+        self.children
+            .get(&parent)
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, id)| self.nodes.get(id))
     }
 
     /// The node of an item.
@@ -170,7 +180,11 @@ impl Tree {
             if id == outer {
                 return true;
             }
-            at = self.nodes.get(&id).and_then(|n| n.place.as_ref()).map(|place| place.parent);
+            at = self
+                .nodes
+                .get(&id)
+                .and_then(|n| n.place.as_ref())
+                .map(|place| place.parent);
         }
         false
     }
@@ -219,8 +233,12 @@ impl Tree {
         self.touched.insert(id);
         if moved {
             // Another item stands for this folder now: its children are elsewhere on the drive.
-            let below: Vec<NodeId> =
-                self.children.get(&id).into_iter().flat_map(|c| c.values().copied()).collect();
+            let below: Vec<NodeId> = self
+                .children
+                .get(&id)
+                .into_iter()
+                .flat_map(|c| c.values().copied())
+                .collect();
             for child in below {
                 self.unindex(child);
                 self.index(child, now);
@@ -299,13 +317,20 @@ impl Tree {
                 (item, row)
             })
             .collect();
-        Batch { nodes, graves, garbage: std::mem::take(&mut self.garbage), ..Batch::default() }
+        Batch {
+            nodes,
+            graves,
+            garbage: std::mem::take(&mut self.garbage),
+            ..Batch::default()
+        }
     }
 
     /// Whether a node differs from what the drive has.
     #[must_use]
     pub fn is_pending(&self, node: &Node) -> bool {
-        let Some(place) = &node.place else { return false };
+        let Some(place) = &node.place else {
+            return false;
+        };
         match (&node.baseline, node.kind) {
             (_, Kind::Hidden) => false,
             (None, Kind::Directory) => true,
@@ -322,7 +347,11 @@ impl Tree {
     /// The item that stands for a folder, once the drive has it.
     #[must_use]
     pub fn item_of(&self, id: NodeId) -> Option<&ItemId> {
-        self.nodes.get(&id)?.baseline.as_ref().map(|base| &base.item)
+        self.nodes
+            .get(&id)?
+            .baseline
+            .as_ref()
+            .map(|base| &base.item)
     }
 
     /// Raises a node's generation above another, when it takes over that one's item.
@@ -334,7 +363,9 @@ impl Tree {
     }
 
     fn unindex(&mut self, id: NodeId) {
-        let Some(node) = self.nodes.get(&id) else { return };
+        let Some(node) = self.nodes.get(&id) else {
+            return;
+        };
         if let Some(since) = node.pending_since {
             self.pending.remove(&(since, id));
         }
@@ -358,17 +389,26 @@ impl Tree {
     }
 
     fn index(&mut self, id: NodeId, now: SystemTime) {
-        let Some(node) = self.nodes.get(&id) else { return };
+        let Some(node) = self.nodes.get(&id) else {
+            return;
+        };
         let pending = self.is_pending(node);
         if let Some(place) = &node.place {
-            self.children.entry(place.parent).or_default().insert(Fold::of(&place.name), id);
+            self.children
+                .entry(place.parent)
+                .or_default()
+                .insert(Fold::of(&place.name), id);
         }
         if let Some(base) = &node.baseline {
             self.by_item.insert(base.item.clone(), id);
-            self.taken
-                .insert((base.parent.clone(), Fold::of(&base.name)), base.item.clone());
+            self.taken.insert(
+                (base.parent.clone(), Fold::of(&base.name)),
+                base.item.clone(),
+            );
         }
-        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
         if pending {
             let since = *node.pending_since.get_or_insert(now);
             self.pending.insert((since, id));

@@ -151,7 +151,10 @@ impl Node {
     pub fn content_pending(&self) -> bool {
         let confirmed = self.baseline.as_ref().map(|b| b.generation);
         self.kind == Kind::File
-            && self.held.as_ref().is_some_and(|held| confirmed.is_none_or(|c| c < held.generation))
+            && self
+                .held
+                .as_ref()
+                .is_some_and(|held| confirmed.is_none_or(|c| c < held.generation))
     }
 
     /// Whether the bytes on our disk may be given up: the drive confirmed just these.

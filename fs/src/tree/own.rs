@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::{ETag, ItemId};
 
 /// How long our own result outweighs what a listing says: the longest lag seen in the field.
-pub const YOUNG: Duration = Duration::from_secs(120);
+pub const YOUNG: Duration = Duration::from_mins(2);
 
 /// Our recent writes, by item.
 #[derive(Debug, Default)]
@@ -33,10 +33,10 @@ impl OwnWrites {
         if self.recent.len() > 1024 {
             self.recent.retain(|_, recent| recent.until > now);
         }
-        let recent = self
-            .recent
-            .entry(item.clone())
-            .or_insert_with(|| Recent { until: now, superseded: Vec::new() });
+        let recent = self.recent.entry(item.clone()).or_insert_with(|| Recent {
+            until: now,
+            superseded: Vec::new(),
+        });
         recent.until = now + YOUNG;
         recent.superseded.extend(before.cloned());
         self.missed.remove(item);
@@ -45,7 +45,9 @@ impl OwnWrites {
     /// Whether an item may be missing from a listing although it exists.
     #[must_use]
     pub(super) fn is_young(&self, item: &ItemId, now: SystemTime) -> bool {
-        self.recent.get(item).is_some_and(|recent| recent.until > now)
+        self.recent
+            .get(item)
+            .is_some_and(|recent| recent.until > now)
     }
 
     /// Notes that we just deleted an item.
@@ -64,7 +66,9 @@ impl OwnWrites {
     /// Notes a 404 for an id; true when the first one was two minutes ago.
     pub(super) fn missed(&mut self, item: &ItemId, now: SystemTime) -> bool {
         let first = *self.missed.entry(item.clone()).or_insert(now);
-        let gone = now.duration_since(first).is_ok_and(|passed| passed >= YOUNG);
+        let gone = now
+            .duration_since(first)
+            .is_ok_and(|passed| passed >= YOUNG);
         if gone {
             self.missed.remove(item);
         }
@@ -74,7 +78,9 @@ impl OwnWrites {
     /// Whether this is a version that we know to be older than our own.
     #[must_use]
     pub(super) fn is_superseded(&self, item: &ItemId, etag: &ETag) -> bool {
-        self.recent.get(item).is_some_and(|recent| recent.superseded.contains(etag))
+        self.recent
+            .get(item)
+            .is_some_and(|recent| recent.superseded.contains(etag))
     }
 }
 

@@ -47,26 +47,31 @@ impl Tree {
         now: SystemTime,
     ) -> Effects {
         let mut effects = Effects::default();
-        let last: HashMap<&ItemId, usize> =
-            items.iter().enumerate().map(|(at, item)| (&item.id, at)).collect();
+        let newest: HashMap<&ItemId, usize> = items
+            .iter()
+            .enumerate()
+            .map(|(at, item)| (&item.id, at))
+            .collect();
         let items: Vec<&Item> = items
             .iter()
             .enumerate()
-            .filter(|(at, item)| last[&item.id] == *at)
+            .filter(|(at, item)| newest[&item.id] == *at)
             .map(|(_, item)| item)
             .collect();
-        let (dead, alive): (Vec<&Item>, Vec<&Item>) =
-            items.iter().partition(|item| item.facet == ItemFacet::Deleted);
+        let (dead, alive): (Vec<&Item>, Vec<&Item>) = items
+            .iter()
+            .partition(|item| item.facet == ItemFacet::Deleted);
 
         let (folders, files): (Vec<&Item>, Vec<&Item>) = dead.into_iter().partition(|item| {
-            self.by_item(&item.id).is_some_and(|node| node.kind == Kind::Directory)
+            self.by_item(&item.id)
+                .is_some_and(|node| node.kind == Kind::Directory)
         });
         for item in files {
             self.apply_tombstone(&item.id, writing, &mut effects, now);
         }
         let waiting = self.place_all(alive, scope, writing, &mut effects, now);
         if let Scope::Listing(dir) = scope {
-            self.sweep(dir, &last, writing, &mut effects, now);
+            self.sweep(dir, &newest, writing, &mut effects, now);
         }
         for item in folders {
             self.apply_tombstone(&item.id, writing, &mut effects, now);
@@ -74,7 +79,12 @@ impl Tree {
         for item in self.place_all(waiting, scope, writing, &mut effects, now) {
             // The name is still taken by an item that the drive must have moved away without
             // telling yet: list the folder again when somebody asks.
-            if let Some(dir) = item.parent.as_ref().and_then(|p| self.by_item(p)).map(|n| n.id) {
+            if let Some(dir) = item
+                .parent
+                .as_ref()
+                .and_then(|p| self.by_item(p))
+                .map(|n| n.id)
+            {
                 self.edit(dir, now, |dir| dir.listed = false);
             }
         }
@@ -93,17 +103,24 @@ impl Tree {
         now: SystemTime,
     ) {
         let owner = self.by_item(&item.id).map(|node| node.id);
-        if owner.is_none() && self.grave(&item.id).is_some() {
+        if owner.is_none()
+            && let Some(mut grave) = self.grave(&item.id).cloned()
+        {
             // Deleted while the request was under way: delete the version that it made.
-            let mut grave = self.grave(&item.id).cloned().expect("just seen");
             self.own.note(&item.id, grave.etag.as_ref(), now);
             grave.etag.clone_from(&item.etag);
             self.set_grave(item.id.clone(), Some(grave));
             return;
         }
-        let Some(id) = owner.or(made.map(|(id, _)| id)) else { return };
+        let Some(id) = owner.or(made.map(|(id, _)| id)) else {
+            return;
+        };
         let before = self.node(id).and_then(|node| node.baseline.clone());
-        self.own.note(&item.id, before.as_ref().and_then(|base| base.etag.as_ref()), now);
+        self.own.note(
+            &item.id,
+            before.as_ref().and_then(|base| base.etag.as_ref()),
+            now,
+        );
         let stranger = match (&before, self.node(id)) {
             // The node was deleted, or took over another item, while its create was under way:
             // what the create made belongs to nobody.
@@ -113,9 +130,13 @@ impl Tree {
         };
         let generation = match made {
             Some((node, Some(sent))) if node == id => sent,
-            _ => before.as_ref().map_or(Generation(0), |base| base.generation),
+            _ => before
+                .as_ref()
+                .map_or(Generation(0), |base| base.generation),
         };
-        let Some(base) = baseline(item, generation, before.as_ref()) else { return };
+        let Some(base) = baseline(item, generation, before.as_ref()) else {
+            return;
+        };
         if stranger {
             self.bury(base, kind_of(item), now);
             return;
@@ -135,12 +156,20 @@ impl Tree {
 
     /// Lets the local version give way: it gets a name of its own and becomes a new file, and
     /// the item under the old name is taken as the drive tells it. Returns the copy's node.
-    pub fn keep_both(&mut self, id: NodeId, item: Option<&Item>, now: SystemTime) -> Option<NodeId> {
+    pub fn keep_both(
+        &mut self,
+        id: NodeId,
+        item: Option<&Item>,
+        now: SystemTime,
+    ) -> Option<NodeId> {
         let node = self.node(id)?.clone();
         let place = node.place.clone()?;
         let name = self.free_name(place.parent, &place.name, now);
         self.edit(id, now, |node| {
-            node.place = Some(Place { parent: place.parent, name });
+            node.place = Some(Place {
+                parent: place.parent,
+                name,
+            });
             node.baseline = None;
             node.ctime = now;
         });
@@ -156,9 +185,14 @@ impl Tree {
     /// Lets a moved node give way to an item that holds its new name and that was not known: the
     /// node gets a name beside it, and keeps its own item.
     pub fn give_way(&mut self, id: NodeId, item: &Item, now: SystemTime) {
-        let Some(place) = self.node(id).and_then(|node| node.place.clone()) else { return };
+        let Some(place) = self.node(id).and_then(|node| node.place.clone()) else {
+            return;
+        };
         let name = self.free_name(place.parent, &place.name, now);
-        let aside = Place { parent: place.parent, name };
+        let aside = Place {
+            parent: place.parent,
+            name,
+        };
         self.edit(id, now, |node| {
             node.place = Some(aside);
             node.ctime = now;
@@ -205,7 +239,11 @@ impl Tree {
         if self.grave(item).is_some() {
             self.set_grave(item.clone(), None);
         }
-        if let Some(id) = self.by_item(item).map(|node| node.id).filter(|id| *id != NodeId::ROOT) {
+        if let Some(id) = self
+            .by_item(item)
+            .map(|node| node.id)
+            .filter(|id| *id != NodeId::ROOT)
+        {
             self.wither(id, writing, effects, now);
         }
     }
@@ -218,7 +256,9 @@ impl Tree {
         effects: &mut Effects,
         now: SystemTime,
     ) {
-        let Some(folder) = self.item_of(dir).cloned() else { return };
+        let Some(folder) = self.item_of(dir).cloned() else {
+            return;
+        };
         let missing: Vec<NodeId> = self
             .children(dir)
             .filter(|node| {
@@ -250,7 +290,9 @@ impl Tree {
         for child in below {
             alone &= self.wither(child, writing, effects, now);
         }
-        let Some(node) = self.node(id) else { return true };
+        let Some(node) = self.node(id) else {
+            return true;
+        };
         let unsent = node.content_pending()
             || (node.baseline.is_none() && node.kind == Kind::Directory)
             || writing(id);
@@ -298,7 +340,10 @@ impl Tree {
             return true;
         }
         if self.own.is_deleted(&item.id, now)
-            || item.etag.as_ref().is_some_and(|etag| self.own.is_superseded(&item.id, etag))
+            || item
+                .etag
+                .as_ref()
+                .is_some_and(|etag| self.own.is_superseded(&item.id, etag))
         {
             return true;
         }
@@ -316,7 +361,9 @@ impl Tree {
         effects: &mut Effects,
         now: SystemTime,
     ) -> bool {
-        let (Some(parent), Some(name)) = (&item.parent, &item.name) else { return true };
+        let (Some(parent), Some(name)) = (&item.parent, &item.name) else {
+            return true;
+        };
         let Some(dir) = self.by_item(parent).map(|node| (node.id, node.listed)) else {
             return true;
         };
@@ -333,8 +380,13 @@ impl Tree {
             effects.entries.push((dir, name.clone()));
             return true;
         }
-        let Some(base) = baseline(item, Generation(0), None) else { return true };
-        let place = Place { parent: dir, name: name.clone() };
+        let Some(base) = baseline(item, Generation(0), None) else {
+            return true;
+        };
+        let place = Place {
+            parent: dir,
+            name: name.clone(),
+        };
         let id = self.insert(place, kind_of(item), now, |node| adopt(node, item, base));
         effects.entries.push((dir, name.clone()));
         if scope == Scope::Round && kind_of(item) == Kind::File {
@@ -348,7 +400,12 @@ impl Tree {
     fn meet(&mut self, local: &Node, item: &Item, now: SystemTime) {
         let same = match (&item.facet, local.kind) {
             (ItemFacet::Folder, Kind::Directory) => true,
-            (ItemFacet::File { hash: Some(theirs), .. }, Kind::File) => local
+            (
+                ItemFacet::File {
+                    hash: Some(theirs), ..
+                },
+                Kind::File,
+            ) => local
                 .held
                 .as_ref()
                 .is_some_and(|held| held.size == item.size && held.hash == Some(*theirs)),
@@ -358,7 +415,10 @@ impl Tree {
             self.keep_both(local.id, Some(item), now);
             return;
         }
-        let generation = local.held.as_ref().map_or(Generation(0), |held| held.generation);
+        let generation = local
+            .held
+            .as_ref()
+            .map_or(Generation(0), |held| held.generation);
         let base = baseline(item, generation, None);
         self.edit(local.id, now, |node| {
             node.baseline = base;
@@ -376,12 +436,18 @@ impl Tree {
         effects: &mut Effects,
         now: SystemTime,
     ) -> bool {
-        let Some(node) = self.node(id).cloned() else { return true };
-        let Some(base) = node.baseline.clone() else { return true };
+        let Some(node) = self.node(id).cloned() else {
+            return true;
+        };
+        let Some(base) = node.baseline.clone() else {
+            return true;
+        };
         if !self.relocate(&node, &base, item, writing, effects, now) {
             return false;
         }
-        let Some(node) = self.node(id).cloned() else { return true };
+        let Some(node) = self.node(id).cloned() else {
+            return true;
+        };
         if base.etag.is_some() && base.etag == item.etag {
             return true;
         }
@@ -433,7 +499,9 @@ impl Tree {
         if *parent == base.parent && *name == base.name {
             return true;
         }
-        let Some(place) = &node.place else { return true };
+        let Some(place) = &node.place else {
+            return true;
+        };
         let ours_moved =
             place.name != base.name || self.item_of(place.parent) != Some(&base.parent);
         let set = |tree: &mut Self, to: Option<Place>| {
@@ -454,7 +522,10 @@ impl Tree {
         let old = (place.parent, place.name.clone());
         match self.by_item(parent).map(|dir| (dir.id, dir.listed)) {
             Some((dir, true)) => {
-                let taken = self.variant(dir, name).filter(|other| other.id != node.id).cloned();
+                let taken = self
+                    .variant(dir, name)
+                    .filter(|other| other.id != node.id)
+                    .cloned();
                 match taken {
                     Some(other) if other.baseline.is_some() => return false,
                     Some(other) => {
@@ -463,9 +534,17 @@ impl Tree {
                     None => {}
                 }
                 let was = self.path(node.id);
-                set(self, Some(Place { parent: dir, name: name.clone() }));
+                set(
+                    self,
+                    Some(Place {
+                        parent: dir,
+                        name: name.clone(),
+                    }),
+                );
                 effects.entries.push((dir, name.clone()));
-                effects.gone.extend(was.map(|path| (path, node.kind == Kind::Directory)));
+                effects
+                    .gone
+                    .extend(was.map(|path| (path, node.kind == Kind::Directory)));
                 if node.kind == Kind::File {
                     effects.put.push(node.id);
                 }
@@ -500,8 +579,14 @@ fn file_hash(item: &Item) -> Option<super::QuickXorHash> {
 fn baseline(item: &Item, generation: Generation, before: Option<&Baseline>) -> Option<Baseline> {
     Some(Baseline {
         item: item.id.clone(),
-        parent: item.parent.clone().or_else(|| before.map(|base| base.parent.clone()))?,
-        name: item.name.clone().or_else(|| before.map(|base| base.name.clone()))?,
+        parent: item
+            .parent
+            .clone()
+            .or_else(|| before.map(|base| base.parent.clone()))?,
+        name: item
+            .name
+            .clone()
+            .or_else(|| before.map(|base| base.name.clone()))?,
         etag: item.etag.clone(),
         ctag: item.ctag.clone(),
         size: item.size,
@@ -527,4 +612,3 @@ fn same_content(base: &Baseline, item: &Item) -> bool {
         _ => base.ctag.is_some() && base.ctag == item.ctag && base.size == item.size,
     }
 }
-

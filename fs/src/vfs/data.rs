@@ -25,7 +25,7 @@ impl Vfs {
         self: &Arc<Self>,
         parent: NodeId,
         name: &str,
-        mode: u32,
+        bits: u32,
         open: OpenMode,
         exclusive: bool,
     ) -> Result<(Attr, HandleId), VfsError> {
@@ -37,7 +37,7 @@ impl Vfs {
             let mut books = self.ledger.books();
             let made = books.tree.create(parent, name, Kind::File, now);
             if let Ok(id) = made {
-                books.tree.edit(id, now, |node| node.mode = Some(mode));
+                books.tree.edit(id, now, |node| node.mode = Some(bits));
                 books.writing.insert(id);
             }
             made
@@ -46,10 +46,13 @@ impl Vfs {
             Ok(id) => id,
             // Somebody was faster, or the kernel had an old absence in mind.
             Err(crate::tree::NameError::Exists) if !exclusive => {
-                let attr = self.lookup(parent, name).await.map_err(|error| match error {
-                    VfsError::NotFound => VfsError::Exists, // a variant in case or Unicode form
-                    other => other,
-                })?;
+                let attr = self
+                    .lookup(parent, name)
+                    .await
+                    .map_err(|error| match error {
+                        VfsError::NotFound => VfsError::Exists, // a variant in case or Unicode form
+                        other => other,
+                    })?;
                 let handle = self.open(attr.node, open).await?;
                 return Ok((self.attr_now(attr.node)?, handle));
             }
@@ -60,8 +63,9 @@ impl Vfs {
             Ok(()) => Ok((self.attr_now(id)?, self.hand_out(file, open.read, true))),
             Err(error) => {
                 self.leave(&file);
-                let (_, ticket) =
-                    self.ledger.change(|books| books.tree.unlink(parent, name, false, now).ok());
+                let (_, ticket) = self
+                    .ledger
+                    .change(|books| books.tree.unlink(parent, name, false, now).ok());
                 ticket.durable().await.ok();
                 Err(error)
             }
@@ -72,11 +76,7 @@ impl Vfs {
     ///
     /// # Errors
     /// It is a folder, is gone, or its bytes cannot be had.
-    pub async fn open(
-        self: &Arc<Self>,
-        id: NodeId,
-        open: OpenMode,
-    ) -> Result<HandleId, VfsError> {
+    pub async fn open(self: &Arc<Self>, id: NodeId, open: OpenMode) -> Result<HandleId, VfsError> {
         if open.write || open.truncate {
             self.writable_mount()?;
         }
@@ -108,12 +108,7 @@ impl Vfs {
     ///
     /// # Errors
     /// The bytes are not here and cannot be fetched in time.
-    pub async fn read(
-        &self,
-        handle: HandleId,
-        offset: u64,
-        len: usize,
-    ) -> Result<Bytes, VfsError> {
+    pub async fn read(&self, handle: HandleId, offset: u64, len: usize) -> Result<Bytes, VfsError> {
         let handle = self.handle(handle)?;
         if !handle.read {
             return Err(VfsError::BadHandle);
@@ -147,7 +142,9 @@ impl Vfs {
         if !handle.write {
             return Err(VfsError::BadHandle);
         }
-        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= LARGEST);
+        let end = offset
+            .checked_add(data.len() as u64)
+            .filter(|end| *end <= LARGEST);
         let end = end.ok_or(VfsError::TooLarge)?;
         let file = &handle.file;
         let _gate = file.gate.lock().await;
@@ -185,8 +182,14 @@ impl Vfs {
     }
 
     /// Closes. What was written since the last flush is sealed in the background.
+    #[expect(
+        clippy::unused_async,
+        reason = "every operation is a future, so that waiting can come in"
+    )]
     pub async fn release(self: &Arc<Self>, handle: HandleId) {
-        let Some(handle) = self.table.lock().handles.remove(&handle) else { return };
+        let Some(handle) = self.table.lock().handles.remove(&handle) else {
+            return;
+        };
         self.close(&handle.file);
     }
 
@@ -255,14 +258,19 @@ impl Vfs {
         if !handle.write {
             return Err(VfsError::BadHandle);
         }
-        let end = offset.checked_add(len).filter(|end| *end <= LARGEST).ok_or(VfsError::TooLarge)?;
+        let end = offset
+            .checked_add(len)
+            .filter(|end| *end <= LARGEST)
+            .ok_or(VfsError::TooLarge)?;
         let file = &handle.file;
         let _gate = file.gate.lock().await;
         let blob = self.live(file).await?;
         self.mark_changed(file);
         blob.allocate(offset, len, keep_size)?;
         if !keep_size {
-            self.ledger.books().sketch(file.node, |node| node.size = node.size.max(end));
+            self.ledger
+                .books()
+                .sketch(file.node, |node| node.size = node.size.max(end));
         }
         Ok(())
     }
@@ -276,7 +284,9 @@ impl Vfs {
         if self.ledger.books().node(id).ok_or(VfsError::NotFound)?.kind != Kind::File {
             return Err(VfsError::IsDirectory);
         }
-        let through = handle.and_then(|handle| self.handle(handle).ok()).filter(|h| h.write);
+        let through = handle
+            .and_then(|handle| self.handle(handle).ok())
+            .filter(|h| h.write);
         let file = self.enter(id);
         let cut = async {
             let _gate = file.gate.lock().await;
@@ -392,7 +402,10 @@ impl Vfs {
         let blob = self.store.load(held.content)?;
         let len = blob.len()?;
         if len != held.size {
-            let what = format!("content {} has {len} bytes, sealed were {}", held.content, held.size);
+            let what = format!(
+                "content {} has {len} bytes, sealed were {}",
+                held.content, held.size
+            );
             return Err(VfsError::Damaged(what));
         }
         Ok(blob)
@@ -420,13 +433,15 @@ impl Vfs {
 
     async fn seal_now(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
         let _gate = file.gate.lock().await;
-        let (true, Source::Live(blob)) = (file.changed(), file.source()) else { return Ok(()) };
-        let bytes = blob.clone();
+        let (true, Source::Live(blob)) = (file.changed(), file.source()) else {
+            return Ok(());
+        };
+        let written = blob.clone();
         let (size, hash) = tokio::task::spawn_blocking(move || {
-            bytes.sync()?;
+            written.sync()?;
             // Small files, which are nearly all, get their hash while they are in the page cache.
-            let size = bytes.len()?;
-            let hash = (size <= SMALL).then(|| bytes.quick_xor()).transpose()?;
+            let size = written.len()?;
+            let hash = (size <= SMALL).then(|| written.quick_xor()).transpose()?;
             Ok::<_, std::io::Error>((size, hash.map(|(_, hash)| hash)))
         })
         .await
@@ -440,7 +455,12 @@ impl Vfs {
                 node.size = size;
                 node.ctime = now;
                 let generation = node.generation;
-                node.held.replace(Held { content: blob.id(), generation, size, hash })
+                node.held.replace(Held {
+                    content: blob.id(),
+                    generation,
+                    size,
+                    hash,
+                })
             });
             if let Some(Some(old)) = &replaced {
                 books.tree.discard(old.content);
@@ -479,8 +499,11 @@ impl Vfs {
 
     fn enter(&self, id: NodeId) -> Arc<Opened> {
         let mut table = self.table.lock();
-        let file =
-            table.files.entry(id).or_insert_with(|| Arc::new(Opened::new(id))).clone();
+        let file = table
+            .files
+            .entry(id)
+            .or_insert_with(|| Arc::new(Opened::new(id)))
+            .clone();
         file.enter();
         self.ledger.books().open.insert(id);
         file
@@ -488,13 +511,23 @@ impl Vfs {
 
     fn hand_out(&self, file: Arc<Opened>, read: bool, write: bool) -> HandleId {
         let id = HandleId(self.next_handle.fetch_add(1, Ordering::Relaxed));
-        let handle = Handle { file, read, write, ahead: parking_lot::Mutex::new(ReadAhead::default()) };
+        let handle = Handle {
+            file,
+            read,
+            write,
+            ahead: parking_lot::Mutex::new(ReadAhead::default()),
+        };
         self.table.lock().handles.insert(id, Arc::new(handle));
         id
     }
 
     fn handle(&self, id: HandleId) -> Result<Arc<Handle>, VfsError> {
-        self.table.lock().handles.get(&id).cloned().ok_or(VfsError::BadHandle)
+        self.table
+            .lock()
+            .handles
+            .get(&id)
+            .cloned()
+            .ok_or(VfsError::BadHandle)
     }
 
     /// Takes a handle away, and seals what it leaves behind before the file counts as closed.

@@ -18,7 +18,11 @@ const SWEEP: Duration = Duration::from_secs(20);
 impl Vfs {
     /// Keeps contents within their budget until `stop`.
     pub async fn keep_budget(self: Arc<Self>, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+        while stop
+            .run_until_cancelled(tokio::time::sleep(SWEEP))
+            .await
+            .is_some()
+        {
             let this = self.clone();
             let swept = tokio::task::spawn_blocking(move || {
                 this.evict(SystemTime::now());
@@ -44,13 +48,19 @@ impl Vfs {
         {
             let books = self.ledger.books();
             for node in books.tree.nodes() {
-                let (Some(content), Some(held)) = (node.evictable(), &node.held) else { continue };
+                let (Some(content), Some(held)) = (node.evictable(), &node.held) else {
+                    continue;
+                };
                 if books.open.contains(&node.id) {
                     continue;
                 }
                 owners.insert(content, node.id);
                 let used = books.used.get(&content).copied().unwrap_or(node.ctime);
-                entries.push(Entry { id: content, bytes: held.size, last_used: used });
+                entries.push(Entry {
+                    id: content,
+                    bytes: held.size,
+                    last_used: used,
+                });
             }
         }
         let chosen = choose(entries, self.config.budget, free, now);
@@ -60,7 +70,9 @@ impl Vfs {
         let (count, _ticket) = self.ledger.change(|books| {
             let mut count = 0;
             for content in chosen {
-                let Some(id) = owners.get(&content).copied() else { continue };
+                let Some(id) = owners.get(&content).copied() else {
+                    continue;
+                };
                 // Looked at again: it may have been opened or written since.
                 let still = !books.open.contains(&id)
                     && books.tree.node(id).and_then(crate::tree::Node::evictable) == Some(content);

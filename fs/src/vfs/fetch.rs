@@ -77,7 +77,10 @@ impl Vfs {
                     .map(|done| {
                         done.unwrap_or_else(|error| {
                             let what = format!("a listing ended early: {error}");
-                            Err(Arc::new(DriveError::Unavailable { what, retry_after: None }))
+                            Err(Arc::new(DriveError::Unavailable {
+                                what,
+                                retry_after: None,
+                            }))
                         })
                     })
                     .boxed()
@@ -151,7 +154,12 @@ impl Vfs {
             let hashing = blob.clone();
             let hashed = tokio::task::spawn_blocking(move || hashing.quick_xor()).await;
             let Ok(Ok((size, hash))) = hashed else { return };
-            let held = Held { content: blob.id(), generation, size, hash: Some(hash) };
+            let held = Held {
+                content: blob.id(),
+                generation,
+                size,
+                hash: Some(hash),
+            };
             let now = SystemTime::now();
             let (adopted, _ticket) = self.ledger.change(|books| {
                 let fits = books.tree.node(id).is_some_and(|node| {
@@ -176,7 +184,10 @@ impl Vfs {
 
     fn forget_fill(&self, id: NodeId, generation: Generation, fill: &Arc<Fill>) {
         let mut fills = self.fills.lock();
-        if fills.get(&id).is_some_and(|(of, it)| *of == generation && Arc::ptr_eq(it, fill)) {
+        if fills
+            .get(&id)
+            .is_some_and(|(of, it)| *of == generation && Arc::ptr_eq(it, fill))
+        {
             fills.remove(&id);
         }
     }
@@ -189,15 +200,22 @@ impl Vfs {
     async fn look_again(&self, id: NodeId, error: &VfsError) {
         let item = {
             let books = self.ledger.books();
-            books.node(id).and_then(|node| node.baseline.as_ref()).map(|base| base.item.clone())
+            books
+                .node(id)
+                .and_then(|node| node.baseline.as_ref())
+                .map(|base| base.item.clone())
         };
         let Some(item) = item else { return };
         tracing::debug!(node = %id, %error, "content was not as expected; asking for the item");
-        let Ok(now_there) = self.in_time(self.drive.item(&item)).await else { return };
+        let Ok(now_there) = self.in_time(self.drive.item(&item)).await else {
+            return;
+        };
         let now = SystemTime::now();
         let (effects, _ticket) = self.ledger.change(|books| {
             let writing = books.writing.clone();
-            books.tree.apply(&[now_there], Scope::Round, &|id| writing.contains(&id), now)
+            books
+                .tree
+                .apply(&[now_there], Scope::Round, &|id| writing.contains(&id), now)
         });
         self.ledger.announce(effects);
     }
@@ -224,7 +242,12 @@ async fn list(
             return crate::tree::Effects::default(); // replaced meanwhile; the next look lists that
         }
         let writing = books.writing.clone();
-        books.tree.apply(&items, Scope::Listing(dir), &|id| writing.contains(&id), now)
+        books.tree.apply(
+            &items,
+            Scope::Listing(dir),
+            &|id| writing.contains(&id),
+            now,
+        )
     });
     ledger.announce(effects);
     Ok(())

@@ -12,42 +12,74 @@ use super::{Attr, Kind, Listed, NodeId, Space, Vfs, VfsError};
 /// to write, and a power of two that stands out. The drive's own 507 speaks when it is full.
 const UNKNOWN_SPACE: u64 = 1 << 50;
 
+/// What memory says of a name.
+enum Known {
+    /// It names this.
+    As(Attr),
+    /// It names nothing.
+    Absent,
+    /// The folder has to be listed first.
+    Not,
+}
+
 impl Vfs {
     /// The node of a name. `NotFound` only when it is known to be absent.
     ///
     /// # Errors
     /// It is absent, or cannot be known at present.
     pub async fn lookup(&self, parent: NodeId, name: &str) -> Result<Attr, VfsError> {
-        if let Some(known) = self.lookup_known(parent, name)? {
-            return known.ok_or(VfsError::NotFound);
+        match self.lookup_known(parent, name)? {
+            Known::As(attr) => return Ok(attr),
+            Known::Absent => return Err(VfsError::NotFound),
+            Known::Not => self.list_from_drive(parent).await?,
         }
-        self.list_from_drive(parent).await?;
-        self.lookup_known(parent, name)?.flatten().ok_or(VfsError::NotFound)
+        match self.lookup_known(parent, name)? {
+            Known::As(attr) => Ok(attr),
+            Known::Absent | Known::Not => Err(VfsError::NotFound),
+        }
     }
 
-    /// From memory: `None` when the folder has to be listed first.
-    fn lookup_known(&self, parent: NodeId, name: &str) -> Result<Option<Option<Attr>>, VfsError> {
+    /// What memory says.
+    fn lookup_known(&self, parent: NodeId, name: &str) -> Result<Known, VfsError> {
         let books = self.ledger.books();
         let dir = books.tree.node(parent).ok_or(VfsError::NotFound)?;
         if dir.kind != Kind::Directory {
             return Err(VfsError::NotDirectory);
         }
         if let Some(node) = books.tree.child(parent, name) {
-            return Ok(Some((node.kind != Kind::Hidden).then(|| Attr::from(node))));
+            let shown = node.kind != Kind::Hidden;
+            return Ok(if shown {
+                Known::As(Attr::from(node))
+            } else {
+                Known::Absent
+            });
         }
-        Ok(dir.listed.then_some(None))
+        Ok(if dir.listed {
+            Known::Absent
+        } else {
+            Known::Not
+        })
     }
 
     /// A node's attributes.
     ///
     /// # Errors
     /// The node is gone.
+    #[expect(
+        clippy::unused_async,
+        reason = "every operation is a future, so that waiting can come in"
+    )]
     pub async fn attr(&self, node: NodeId) -> Result<Attr, VfsError> {
         self.attr_now(node)
     }
 
     pub(super) fn attr_now(&self, node: NodeId) -> Result<Attr, VfsError> {
-        let pinned = self.table.lock().files.get(&node).and_then(|file| file.size());
+        let pinned = self
+            .table
+            .lock()
+            .files
+            .get(&node)
+            .and_then(|file| file.size());
         let books = self.ledger.books();
         let mut attr = books.node(node).map(Attr::from).ok_or(VfsError::NotFound)?;
         if let Some(size) = pinned {
@@ -61,10 +93,17 @@ impl Vfs {
     ///
     /// # Errors
     /// The node is gone.
+    #[expect(
+        clippy::unused_async,
+        reason = "every operation is a future, so that waiting can come in"
+    )]
     pub async fn parent(&self, node: NodeId) -> Result<NodeId, VfsError> {
         let books = self.ledger.books();
         let node = books.node(node).ok_or(VfsError::NotFound)?;
-        Ok(node.place.as_ref().map_or(NodeId::ROOT, |place| place.parent))
+        Ok(node
+            .place
+            .as_ref()
+            .map_or(NodeId::ROOT, |place| place.parent))
     }
 
     /// A folder's children, as they are now.
@@ -80,7 +119,10 @@ impl Vfs {
             .filter(|node| node.kind != Kind::Hidden)
             .filter_map(|node| {
                 let name = node.place.as_ref()?.name.clone();
-                Some(Listed { name, attr: Attr::from(node) })
+                Some(Listed {
+                    name,
+                    attr: Attr::from(node),
+                })
             })
             .collect())
     }
@@ -95,7 +137,11 @@ impl Vfs {
             }
             node.listed
         };
-        if listed { Ok(()) } else { self.list_from_drive(dir).await }
+        if listed {
+            Ok(())
+        } else {
+            self.list_from_drive(dir).await
+        }
     }
 
     /// The node at a path below the root.
@@ -119,8 +165,16 @@ impl Vfs {
     pub fn space(&self) -> Space {
         let files = self.ledger.books().tree.len() as u64;
         match *self.quota.lock() {
-            Some(quota) => Space { total: quota.total, free: quota.remaining, files },
-            None => Space { total: UNKNOWN_SPACE, free: UNKNOWN_SPACE, files },
+            Some(quota) => Space {
+                total: quota.total,
+                free: quota.remaining,
+                files,
+            },
+            None => Space {
+                total: UNKNOWN_SPACE,
+                free: UNKNOWN_SPACE,
+                files,
+            },
         }
     }
 

@@ -17,20 +17,20 @@ impl Vfs {
         self: &Arc<Self>,
         parent: NodeId,
         name: &str,
-        mode: u32,
+        bits: u32,
     ) -> Result<Attr, VfsError> {
         self.may_change()?;
         self.know_children(parent).await?;
         let now = SystemTime::now();
         let (made, ticket) = self.ledger.change(|books| {
             let id = books.tree.create(parent, name, Kind::Directory, now)?;
-            books.tree.edit(id, now, |node| node.mode = Some(mode));
+            books.tree.edit(id, now, |node| node.mode = Some(bits));
             Ok::<_, VfsError>(books.tree.node(id).map(Attr::from))
         });
-        let made = made?.ok_or(VfsError::NotFound)?;
+        let attr = made?.ok_or(VfsError::NotFound)?;
         ticket.durable().await?;
         self.ledger.wake.notify_one();
-        Ok(made)
+        Ok(attr)
     }
 
     /// Removes a file's name. Whoever has it open goes on reading and writing.
@@ -43,7 +43,11 @@ impl Vfs {
         let now = SystemTime::now();
         let (gone, ticket) = self.ledger.change(|books| {
             let path = path_of(books, parent, name);
-            let id = books.tree.child(parent, name).map(|node| node.id).ok_or(VfsError::NotFound)?;
+            let id = books
+                .tree
+                .child(parent, name)
+                .map(|node| node.id)
+                .ok_or(VfsError::NotFound)?;
             let open = books.open.contains(&id);
             let node = books.tree.unlink(parent, name, open, now)?;
             let id = node.id;
@@ -137,6 +141,10 @@ impl Vfs {
     ///
     /// # Errors
     /// The journal cannot be written.
+    #[expect(
+        clippy::unused_async,
+        reason = "every operation is a future, so that waiting can come in"
+    )]
     pub async fn fsync_dir(&self) -> Result<(), VfsError> {
         match self.ledger.journal().failing() {
             Some(why) => Err(VfsError::Journal(why)),
@@ -147,11 +155,17 @@ impl Vfs {
     fn tell_moved(&self, moved: NodeId, was: Option<String>, other: Option<NodeId>) {
         let folder = |id: NodeId| {
             let books = self.ledger.books();
-            books.tree.node(id).is_some_and(|node| node.kind == Kind::Directory)
+            books
+                .tree
+                .node(id)
+                .is_some_and(|node| node.kind == Kind::Directory)
         };
         if let Some(path) = was {
-            let what =
-                if folder(moved) { What::DeletePrefix { path } } else { What::Delete { path } };
+            let what = if folder(moved) {
+                What::DeletePrefix { path }
+            } else {
+                What::Delete { path }
+            };
             self.ledger.feed.push(what);
         }
         for id in std::iter::once(moved).chain(other) {
@@ -167,7 +181,12 @@ impl Vfs {
 
     /// What is being written to a file without a name is nobody's after a crash.
     fn forget_live(&self, id: NodeId) {
-        let live = self.table.lock().files.get(&id).and_then(|file| file.live_content());
+        let live = self
+            .table
+            .lock()
+            .files
+            .get(&id)
+            .and_then(|file| file.live_content());
         let Some(content) = live else { return };
         let ((), _ticket) = self.ledger.change(|books| books.doomed.push(content));
         if let Err(error) = self.intents.end(content) {
@@ -188,5 +207,8 @@ fn unname(books: &mut Books, node: Node, open: bool) {
 }
 
 fn path_of(books: &Books, parent: NodeId, name: &str) -> Option<String> {
-    books.tree.child(parent, name).and_then(|node| books.tree.path(node.id))
+    books
+        .tree
+        .child(parent, name)
+        .and_then(|node| books.tree.path(node.id))
 }

@@ -48,7 +48,10 @@ impl Opened {
         Self {
             node,
             gate: tokio::sync::Mutex::new(()),
-            inner: Mutex::new(Inner { handles: 0, source: Source::Unknown }),
+            inner: Mutex::new(Inner {
+                handles: 0,
+                source: Source::Unknown,
+            }),
             changed: AtomicBool::new(false),
         }
     }

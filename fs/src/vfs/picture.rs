@@ -31,7 +31,11 @@ pub struct Picture {
 
 enum Source {
     Whole(Arc<Blob>),
-    Partial { generation: Generation, fill: Arc<Fill>, ahead: Mutex<ReadAhead> },
+    Partial {
+        generation: Generation,
+        fill: Arc<Fill>,
+        ahead: Mutex<ReadAhead>,
+    },
 }
 
 impl Vfs {
@@ -71,7 +75,11 @@ impl Vfs {
             }
             (None, Some(_)) => {
                 let (generation, fill) = self.fill(attr.node)?;
-                Source::Partial { generation, fill, ahead: Mutex::default() }
+                Source::Partial {
+                    generation,
+                    fill,
+                    ahead: Mutex::default(),
+                }
             }
         };
         let size = match &source {
@@ -79,7 +87,13 @@ impl Vfs {
             Source::Partial { fill, .. } => fill.size(),
         };
         attr.size = size;
-        Ok(Picture { attr, etag: tag, size, source, vfs: self.clone() })
+        Ok(Picture {
+            attr,
+            etag: tag,
+            size,
+            source,
+            vfs: self.clone(),
+        })
     }
 
     /// Hashes a large content that nobody has hashed yet, once.
@@ -90,10 +104,11 @@ impl Vfs {
             .map_err(std::io::Error::other)??;
         let (id, content) = (attr.node, blob.id());
         let ((), _ticket) = self.ledger.change(|books| {
-            let same = books
-                .tree
-                .node(id)
-                .is_some_and(|node| node.held.as_ref().is_some_and(|held| held.content == content));
+            let same = books.tree.node(id).is_some_and(|node| {
+                node.held
+                    .as_ref()
+                    .is_some_and(|held| held.content == content)
+            });
             if same {
                 books.tree.edit(id, SystemTime::now(), |node| {
                     if let Some(held) = &mut node.held {
@@ -120,7 +135,11 @@ impl Picture {
     pub async fn read(&self, offset: u64, len: usize) -> Result<Bytes, VfsError> {
         match &self.source {
             Source::Whole(blob) => Ok(blob.read_at(offset, len)?),
-            Source::Partial { generation, fill, ahead } => {
+            Source::Partial {
+                generation,
+                fill,
+                ahead,
+            } => {
                 let reading = fill.read(offset, len, &mut ahead.lock());
                 let bytes = self.vfs.in_time(reading).await?;
                 if let Some(blob) = fill.is_complete() {

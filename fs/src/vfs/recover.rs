@@ -12,9 +12,7 @@ use crate::content::intents::{Intent, Intents};
 use crate::content::store::Store;
 use crate::outbox::journal::{Journal, JournalError};
 use crate::outbox::ledger::Ledger;
-use crate::tree::{
-    Batch, ContentId, Held, Kind, Node, NodeId, Place, Tree, conflict_name,
-};
+use crate::tree::{Batch, ContentId, Held, Kind, Node, NodeId, Place, Tree, conflict_name};
 
 /// What a start found.
 pub struct Recovery {
@@ -103,20 +101,41 @@ pub fn recover(
         .collect();
     let tree = Tree::load(recovered.stored, host.to_owned(), now);
     let ledger = Arc::new(Ledger::new(tree, journal, prefix));
-    let mut start = Start { ledger: &ledger, store: &store, intents: &intents, report, now };
+    let mut start = Start {
+        ledger: &ledger,
+        store: &store,
+        intents: &intents,
+        report,
+        now,
+    };
     start.reattach();
     start.examine(&open);
     start.drop_unsealed();
-    start.check_contents(&recovered.garbage, &open).map_err(failed("list the contents"))?;
+    start
+        .check_contents(&recovered.garbage, &open)
+        .map_err(failed("list the contents"))?;
     report = start.report;
     let garbage = recovered.garbage;
-    let ((), _ticket) =
-        ledger.change_with(|_| ((), Batch { garbage, ..Batch::default() }));
+    let ((), _ticket) = ledger.change_with(|_| {
+        (
+            (),
+            Batch {
+                garbage,
+                ..Batch::default()
+            },
+        )
+    });
     for line in &report {
         tracing::warn!("{line}");
     }
     let intents = Arc::new(intents);
-    Ok(Recovery { ledger, store, intents, facts: recovered.facts, report })
+    Ok(Recovery {
+        ledger,
+        store,
+        intents,
+        facts: recovered.facts,
+        report,
+    })
 }
 
 struct Start<'a> {
@@ -142,13 +161,18 @@ impl Start<'_> {
                 })
                 .collect();
             for (id, name) in &astray {
-                let place = Place { parent: NodeId::ROOT, name: name.clone() };
+                let place = Place {
+                    parent: NodeId::ROOT,
+                    name: name.clone(),
+                };
                 books.tree.edit(*id, now, |node| node.place = Some(place));
             }
             astray
         });
         for (_, name) in found {
-            self.report.push(format!("the folder of {name} is not in the journal; it is in the root now"));
+            self.report.push(format!(
+                "the folder of {name} is not in the journal; it is in the root now"
+            ));
         }
     }
 
@@ -158,7 +182,10 @@ impl Start<'_> {
         for intent in open {
             let named = {
                 let books = self.ledger.books();
-                let held = books.tree.node(intent.node).and_then(|node| node.held.as_ref());
+                let held = books
+                    .tree
+                    .node(intent.node)
+                    .and_then(|node| node.held.as_ref());
                 held.is_some_and(|held| held.content == intent.content)
             };
             let outcome = if named {
@@ -206,22 +233,35 @@ impl Start<'_> {
                 if books.tree.variant(intent.parent, &name).is_some() {
                     name = conflict_name(&name, "recovered", now);
                 }
-                let place = Place { parent: intent.parent, name };
-                books.tree.insert_as(Node::new(intent.node, place, Kind::File, now), now);
+                let place = Place {
+                    parent: intent.parent,
+                    name,
+                };
+                books
+                    .tree
+                    .insert_as(Node::new(intent.node, place, Kind::File, now), now);
             }
             books.tree.edit(intent.node, now, |node| {
                 node.generation = node.generation.next();
                 let generation = node.generation;
                 node.size = size;
                 node.mtime = now;
-                node.held.replace(Held { content: copy.id(), generation, size, hash: Some(hash) })
+                node.held.replace(Held {
+                    content: copy.id(),
+                    generation,
+                    size,
+                    hash: Some(hash),
+                })
             });
             books.tree.discard(intent.content);
             true
         });
         ticket.wait().map_err(std::io::Error::other)?;
         if saved {
-            self.report.push(format!("{} was open when the daemon died; what was written is saved", intent.name));
+            self.report.push(format!(
+                "{} was open when the daemon died; what was written is saved",
+                intent.name
+            ));
             Ok(())
         } else {
             self.store.remove(copy.id());
@@ -230,7 +270,10 @@ impl Start<'_> {
     }
 
     fn set_aside(&mut self, intent: &Intent) -> std::io::Result<()> {
-        let why = format!("{} was being written when the machine went down", intent.name);
+        let why = format!(
+            "{} was being written when the machine went down",
+            intent.name
+        );
         match self.store.load(intent.content) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
@@ -241,7 +284,8 @@ impl Start<'_> {
             Ok(_) => {}
         }
         let kept = self.store.quarantine(intent.content, &why)?;
-        self.report.push(format!("{why}; what was there is in {}", kept.display()));
+        self.report
+            .push(format!("{why}; what was there is in {}", kept.display()));
         Ok(())
     }
 
@@ -262,8 +306,12 @@ impl Start<'_> {
 
     /// Contents against records: both ways.
     fn check_contents(&mut self, garbage: &[ContentId], open: &[Intent]) -> std::io::Result<()> {
-        let on_disk: HashMap<ContentId, u64> =
-            self.store.list()?.into_iter().map(|found| (found.id, found.bytes)).collect();
+        let on_disk: HashMap<ContentId, u64> = self
+            .store
+            .list()?
+            .into_iter()
+            .map(|found| (found.id, found.bytes))
+            .collect();
         let mut named: HashSet<ContentId> = garbage.iter().copied().collect();
         named.extend(open.iter().map(|intent| intent.content));
         let mut refetch = Vec::new();
@@ -282,7 +330,11 @@ impl Start<'_> {
                     self.report.push(format!(
                         "the content of {path} was not uploaded, and is {} on the disk: \
                          reads fail, and `tuyunfs status` lists it",
-                        if on_disk.contains_key(&held.content) { "damaged" } else { "missing" }
+                        if on_disk.contains_key(&held.content) {
+                            "damaged"
+                        } else {
+                            "missing"
+                        }
                     ));
                 }
             }
@@ -290,8 +342,11 @@ impl Start<'_> {
         let now = self.now;
         for (id, content) in refetch {
             if on_disk.contains_key(&content) {
-                let kept = self.store.quarantine(content, "not the size that was sealed")?;
-                self.report.push(format!("a cached content was damaged: {}", kept.display()));
+                let kept = self
+                    .store
+                    .quarantine(content, "not the size that was sealed")?;
+                self.report
+                    .push(format!("a cached content was damaged: {}", kept.display()));
             }
             let ((), _ticket) = self.ledger.change(|books| {
                 books.tree.edit(id, now, |node| node.held = None);
@@ -299,11 +354,21 @@ impl Start<'_> {
         }
         let after: HashSet<ContentId> = {
             let books = self.ledger.books();
-            books.tree.nodes().filter_map(|n| Some(n.held.as_ref()?.content)).collect()
+            books
+                .tree
+                .nodes()
+                .filter_map(|n| Some(n.held.as_ref()?.content))
+                .collect()
         };
-        for id in on_disk.keys().filter(|id| !named.contains(id) && !after.contains(id)) {
+        for id in on_disk
+            .keys()
+            .filter(|id| !named.contains(id) && !after.contains(id))
+        {
             let kept = self.store.quarantine(*id, "no record names it")?;
-            self.report.push(format!("a content that no record names is in {}", kept.display()));
+            self.report.push(format!(
+                "a content that no record names is in {}",
+                kept.display()
+            ));
         }
         Ok(())
     }
@@ -311,6 +376,9 @@ impl Start<'_> {
 
 fn make_private(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
 }

@@ -78,8 +78,10 @@ impl Vfs {
         }
         for grave in tree.graves() {
             status.pending += 1;
-            status.oldest_pending =
-                [status.oldest_pending, Some(seconds(grave.since))].into_iter().flatten().min();
+            status.oldest_pending = [status.oldest_pending, Some(seconds(grave.since))]
+                .into_iter()
+                .flatten()
+                .min();
             if let Some(parked) = &grave.parked {
                 status.parked.push(ParkedChange {
                     path: format!("{} (deleted here)", grave.name),
@@ -113,5 +115,7 @@ impl Vfs {
 }
 
 fn seconds(at: SystemTime) -> u64 {
-    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }

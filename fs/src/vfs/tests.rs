@@ -16,8 +16,16 @@ use crate::outbox::feed::What;
 use crate::sync::{Sync, SyncConfig};
 use crate::tree::{Baseline, Generation, ItemId};
 
-const WRITE: OpenMode = OpenMode { read: true, write: true, truncate: false };
-const READ: OpenMode = OpenMode { read: true, write: false, truncate: false };
+const WRITE: OpenMode = OpenMode {
+    read: true,
+    write: true,
+    truncate: false,
+};
+const READ: OpenMode = OpenMode {
+    read: true,
+    write: false,
+    truncate: false,
+};
 
 struct Rig {
     dir: tempfile::TempDir,
@@ -66,7 +74,11 @@ impl Rig {
                 drive_has_versions: false,
             },
         ));
-        let budget = Budget { max_size: 1 << 30, max_age: Duration::from_hours(1), min_free: 0 };
+        let budget = Budget {
+            max_size: 1 << 30,
+            max_age: Duration::from_hours(1),
+            min_free: 0,
+        };
         let config = VfsConfig {
             timeout: Duration::from_secs(5),
             read_only: false,
@@ -84,10 +96,20 @@ impl Rig {
         );
         let sync = Sync::new(
             vfs.clone(),
-            SyncConfig { poll: Duration::from_secs(10), delta: true },
+            SyncConfig {
+                poll: Duration::from_secs(10),
+                delta: true,
+            },
             link,
         );
-        Self { dir, drive, vfs, sync, report: recovery.report, outbox }
+        Self {
+            dir,
+            drive,
+            vfs,
+            sync,
+            report: recovery.report,
+            outbox,
+        }
     }
 
     /// Sends what is pending, until nothing more can be sent.
@@ -99,7 +121,14 @@ impl Rig {
 
     /// Ends this run as SIGKILL would: nothing is finished, nothing is told.
     async fn restart(self) -> Self {
-        let Self { dir, drive, vfs, sync, outbox, .. } = self;
+        let Self {
+            dir,
+            drive,
+            vfs,
+            sync,
+            outbox,
+            ..
+        } = self;
         vfs.quiesce(Duration::from_secs(10)).await;
         vfs.ledger().journal().close();
         drop((vfs, sync, outbox));
@@ -107,11 +136,26 @@ impl Rig {
     }
 
     async fn put(&self, parent: NodeId, name: &str, bytes: &[u8]) -> NodeId {
-        let (attr, handle) = self.vfs.create(parent, name, 0o644, WRITE, false).await.unwrap();
-        self.vfs.set_attr(attr.node, SetAttr { size: Some(0), ..SetAttr::default() }, Some(handle))
+        let (attr, handle) = self
+            .vfs
+            .create(parent, name, 0o644, WRITE, false)
             .await
             .unwrap();
-        self.vfs.write(handle, 0, Bytes::copy_from_slice(bytes)).await.unwrap();
+        self.vfs
+            .set_attr(
+                attr.node,
+                SetAttr {
+                    size: Some(0),
+                    ..SetAttr::default()
+                },
+                Some(handle),
+            )
+            .await
+            .unwrap();
+        self.vfs
+            .write(handle, 0, Bytes::copy_from_slice(bytes))
+            .await
+            .unwrap();
         self.vfs.flush(handle).await.unwrap();
         self.vfs.release(handle).await;
         attr.node
@@ -129,7 +173,10 @@ impl Rig {
 
     fn drive_has(&self, expected: &[(&str, Option<&[u8]>)]) {
         let dump = self.drive.dump();
-        let seen: Vec<_> = dump.iter().map(|(p, b)| (p.as_str(), b.as_deref())).collect();
+        let seen: Vec<_> = dump
+            .iter()
+            .map(|(p, b)| (p.as_str(), b.as_deref()))
+            .collect();
         assert_eq!(seen, expected);
     }
 }
@@ -148,7 +195,12 @@ async fn a_closed_file_is_readable_at_once_and_costs_one_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_file_survives_a_restart_without_the_network() {
     let rig = Rig::new().await;
-    let dir = rig.vfs.mkdir(NodeId::ROOT, "2026", 0o755).await.unwrap().node;
+    let dir = rig
+        .vfs
+        .mkdir(NodeId::ROOT, "2026", 0o755)
+        .await
+        .unwrap()
+        .node;
     rig.put(dir, "a.gif", b"GIF89a").await;
     rig.drive.set_offline(true);
     let rig = rig.restart().await;
@@ -163,14 +215,31 @@ async fn a_closed_file_survives_a_restart_without_the_network() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_and_never_closed_is_saved_after_a_kill() {
     let rig = Rig::new().await;
-    let (_, handle) = rig.vfs.create(NodeId::ROOT, "a", 0o644, WRITE, false).await.unwrap();
-    rig.vfs.write(handle, 0, Bytes::from_static(b"half")).await.unwrap();
-    let (_, empty) = rig.vfs.create(NodeId::ROOT, "b", 0o644, WRITE, false).await.unwrap();
+    let (_, handle) = rig
+        .vfs
+        .create(NodeId::ROOT, "a", 0o644, WRITE, false)
+        .await
+        .unwrap();
+    rig.vfs
+        .write(handle, 0, Bytes::from_static(b"half"))
+        .await
+        .unwrap();
+    let (_, empty) = rig
+        .vfs
+        .create(NodeId::ROOT, "b", 0o644, WRITE, false)
+        .await
+        .unwrap();
     let _ = empty;
     let rig = rig.restart().await;
     assert_eq!(rig.get(NodeId::ROOT, "a").await.unwrap(), b"half");
-    assert!(matches!(rig.vfs.lookup(NodeId::ROOT, "b").await, Err(VfsError::NotFound)));
-    assert_eq!(rig.report, ["a was open when the daemon died; what was written is saved"]);
+    assert!(matches!(
+        rig.vfs.lookup(NodeId::ROOT, "b").await,
+        Err(VfsError::NotFound)
+    ));
+    assert_eq!(
+        rig.report,
+        ["a was open when the daemon died; what was written is saved"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,7 +247,10 @@ async fn an_overwrite_that_was_not_closed_leaves_the_sealed_content_to_the_uploa
     let rig = Rig::new().await;
     let id = rig.put(NodeId::ROOT, "a", b"first").await;
     let handle = rig.vfs.open(id, WRITE).await.unwrap();
-    rig.vfs.write(handle, 0, Bytes::from_static(b"FIR")).await.unwrap();
+    rig.vfs
+        .write(handle, 0, Bytes::from_static(b"FIR"))
+        .await
+        .unwrap();
     rig.drain().await;
     rig.drive_has(&[("a", Some(b"first"))]);
     rig.vfs.flush(handle).await.unwrap();
@@ -190,11 +262,21 @@ async fn an_overwrite_that_was_not_closed_leaves_the_sealed_content_to_the_uploa
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_after_a_flush_through_the_same_handle_is_the_next_content() {
     let rig = Rig::new().await;
-    let (attr, handle) = rig.vfs.create(NodeId::ROOT, "a", 0o644, WRITE, false).await.unwrap();
-    rig.vfs.write(handle, 0, Bytes::from_static(b"one")).await.unwrap();
+    let (attr, handle) = rig
+        .vfs
+        .create(NodeId::ROOT, "a", 0o644, WRITE, false)
+        .await
+        .unwrap();
+    rig.vfs
+        .write(handle, 0, Bytes::from_static(b"one"))
+        .await
+        .unwrap();
     rig.vfs.flush(handle).await.unwrap();
     rig.drain().await;
-    rig.vfs.write(handle, 3, Bytes::from_static(b"two")).await.unwrap();
+    rig.vfs
+        .write(handle, 3, Bytes::from_static(b"two"))
+        .await
+        .unwrap();
     rig.vfs.release(handle).await;
     rig.vfs.quiesce(Duration::from_secs(5)).await;
     rig.drain().await;
@@ -209,9 +291,15 @@ async fn a_file_without_a_name_stays_readable_until_its_last_close() {
     rig.drain().await;
     let handle = rig.vfs.open(id, WRITE).await.unwrap();
     rig.vfs.unlink(NodeId::ROOT, "a").await.unwrap();
-    assert!(matches!(rig.vfs.lookup(NodeId::ROOT, "a").await, Err(VfsError::NotFound)));
+    assert!(matches!(
+        rig.vfs.lookup(NodeId::ROOT, "a").await,
+        Err(VfsError::NotFound)
+    ));
     assert_eq!(rig.vfs.read(handle, 0, 100).await.unwrap(), "bytes");
-    rig.vfs.write(handle, 5, Bytes::from_static(b"!")).await.unwrap();
+    rig.vfs
+        .write(handle, 5, Bytes::from_static(b"!"))
+        .await
+        .unwrap();
     assert_eq!(rig.vfs.read(handle, 0, 100).await.unwrap(), "bytes!");
     assert_eq!(rig.vfs.attr(id).await.unwrap().size, 6);
     rig.vfs.flush(handle).await.unwrap();
@@ -227,7 +315,13 @@ async fn a_save_by_rename_is_one_new_version_of_the_targets_item() {
     let item = rig.drive.put(ROOT, "doc", b"old");
     rig.put(NodeId::ROOT, "doc.tmp", b"new").await;
     rig.vfs
-        .rename(NodeId::ROOT, "doc.tmp", NodeId::ROOT, "doc", RenameFlags::default())
+        .rename(
+            NodeId::ROOT,
+            "doc.tmp",
+            NodeId::ROOT,
+            "doc",
+            RenameFlags::default(),
+        )
         .await
         .unwrap();
     rig.drain().await;
@@ -256,8 +350,16 @@ async fn a_change_by_another_client_is_seen_after_a_round_and_told_to_edges() {
     assert_eq!(paths, ["/mount/a", "/mount/b"]);
     rig.drive.remove(&item);
     rig.sync.round().await.unwrap();
-    assert!(matches!(rig.get(NodeId::ROOT, "a").await, Err(VfsError::NotFound)));
-    assert_eq!(feed.try_recv().unwrap().what, What::Delete { path: "/mount/a".into() });
+    assert!(matches!(
+        rig.get(NodeId::ROOT, "a").await,
+        Err(VfsError::NotFound)
+    ));
+    assert_eq!(
+        feed.try_recv().unwrap().what,
+        What::Delete {
+            path: "/mount/a".into()
+        }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,17 +367,38 @@ async fn an_edit_on_both_sides_keeps_both() {
     let rig = Rig::new().await;
     rig.drive.put(ROOT, "a.txt", b"base");
     let id = rig.vfs.lookup(NodeId::ROOT, "a.txt").await.unwrap().node;
-    let handle = rig.vfs.open(id, OpenMode { truncate: true, ..WRITE }).await.unwrap();
-    rig.vfs.write(handle, 0, Bytes::from_static(b"ours")).await.unwrap();
+    let handle = rig
+        .vfs
+        .open(
+            id,
+            OpenMode {
+                truncate: true,
+                ..WRITE
+            },
+        )
+        .await
+        .unwrap();
+    rig.vfs
+        .write(handle, 0, Bytes::from_static(b"ours"))
+        .await
+        .unwrap();
     rig.vfs.flush(handle).await.unwrap();
     rig.vfs.release(handle).await;
     rig.drive.put(ROOT, "a.txt", b"theirs");
     rig.drain().await;
-    let mut contents: Vec<_> = rig.drive.dump().into_iter().map(|(p, b)| (p, b.unwrap())).collect();
+    let mut contents: Vec<_> = rig
+        .drive
+        .dump()
+        .into_iter()
+        .map(|(p, b)| (p, b.unwrap()))
+        .collect();
     let plain = contents.pop().unwrap();
     assert_eq!(plain, ("a.txt".to_owned(), b"theirs".to_vec()));
     let (name, bytes) = contents.pop().unwrap();
-    assert!(name.starts_with("a (conflict host ") && name.ends_with(").txt"), "{name}");
+    assert!(
+        name.starts_with("a (conflict host ") && name.ends_with(").txt"),
+        "{name}"
+    );
     assert_eq!(bytes, b"ours");
     assert_eq!(rig.get(NodeId::ROOT, "a.txt").await.unwrap(), b"theirs");
     assert_eq!(rig.get(NodeId::ROOT, &name).await.unwrap(), b"ours");
@@ -287,12 +410,21 @@ async fn offline_what_was_never_asked_for_is_an_error_and_never_absent() {
     rig.drive.put(ROOT, "a", b"x");
     rig.drive.set_offline(true);
     let absent = rig.vfs.lookup(NodeId::ROOT, "a").await;
-    assert!(matches!(absent, Err(VfsError::Unreachable(_))), "{absent:?}");
+    assert!(
+        matches!(absent, Err(VfsError::Unreachable(_))),
+        "{absent:?}"
+    );
     rig.drive.set_offline(false);
     rig.vfs.lookup(NodeId::ROOT, "a").await.unwrap();
     rig.drive.set_offline(true);
-    assert!(matches!(rig.get(NodeId::ROOT, "a").await, Err(VfsError::Unreachable(_))));
-    assert!(matches!(rig.vfs.lookup(NodeId::ROOT, "b").await, Err(VfsError::NotFound)));
+    assert!(matches!(
+        rig.get(NodeId::ROOT, "a").await,
+        Err(VfsError::Unreachable(_))
+    ));
+    assert!(matches!(
+        rig.vfs.lookup(NodeId::ROOT, "b").await,
+        Err(VfsError::NotFound)
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,7 +446,10 @@ async fn a_folder_is_removed_only_when_the_drives_children_are_gone_too() {
     let rig = Rig::new().await;
     let dir = rig.drive.mkdir(ROOT, "d");
     rig.drive.put(dir.as_str(), "f", b"x");
-    assert!(matches!(rig.vfs.rmdir(NodeId::ROOT, "d").await, Err(VfsError::NotEmpty)));
+    assert!(matches!(
+        rig.vfs.rmdir(NodeId::ROOT, "d").await,
+        Err(VfsError::NotEmpty)
+    ));
     let node = rig.vfs.lookup(NodeId::ROOT, "d").await.unwrap().node;
     rig.vfs.unlink(node, "f").await.unwrap();
     rig.vfs.rmdir(NodeId::ROOT, "d").await.unwrap();
@@ -340,5 +475,8 @@ async fn a_remote_deletion_of_a_folder_spares_what_was_not_sent() {
     assert_eq!(rig.get(node, "new").await.unwrap(), b"new");
     rig.drain().await;
     let dump = rig.drive.dump();
-    assert!(dump.contains(&("d/new".into(), Some(b"new".to_vec()))), "{dump:?}");
+    assert!(
+        dump.contains(&("d/new".into(), Some(b"new".to_vec()))),
+        "{dump:?}"
+    );
 }

@@ -35,7 +35,10 @@ fn item(id: &str, parent: &str, name: &str, facet: ItemFacet) -> Item {
 }
 
 fn file() -> ItemFacet {
-    ItemFacet::File { hash: None, malware: false }
+    ItemFacet::File {
+        hash: None,
+        malware: false,
+    }
 }
 
 /// A root that the drive has, with these children.
@@ -81,8 +84,17 @@ fn summary(steps: &[Step]) -> Vec<String> {
             Step::CreateFolder { parent, name, .. } => format!("mkdir {parent}/{name}"),
             Step::Create { parent, name, .. } => format!("create {parent}/{name}"),
             Step::Replace { item, .. } => format!("replace {item}"),
-            Step::Move { item, parent, name, over, .. } => {
-                format!("move {item} {parent}/{name} over {:?}", over.as_ref().map(ItemId::as_str))
+            Step::Move {
+                item,
+                parent,
+                name,
+                over,
+                ..
+            } => {
+                format!(
+                    "move {item} {parent}/{name} over {:?}",
+                    over.as_ref().map(ItemId::as_str)
+                )
             }
             Step::SetTime { item, .. } => format!("time {item}"),
             Step::Delete { item, .. } => format!("delete {item}"),
@@ -95,12 +107,22 @@ fn summary(steps: &[Step]) -> Vec<String> {
 #[test]
 fn a_child_waits_for_its_parent_and_a_content_for_quiet() {
     let mut tree = tree(&[]);
-    let dir = tree.create(NodeId::ROOT, "2026", Kind::Directory, at(0)).unwrap();
+    let dir = tree
+        .create(NodeId::ROOT, "2026", Kind::Directory, at(0))
+        .unwrap();
     let pic = tree.create(dir, "a.gif", Kind::File, at(0)).unwrap();
-    assert_eq!(summary(&steps(&tree, at(0))), ["mkdir R/2026"], "an unsealed file is not sent");
+    assert_eq!(
+        summary(&steps(&tree, at(0))),
+        ["mkdir R/2026"],
+        "an unsealed file is not sent"
+    );
     seal(&mut tree, pic, 7, at(1));
     assert_eq!(summary(&steps(&tree, at(9))), ["mkdir R/2026"]);
-    tree.confirm(&item("D", "R", "2026", ItemFacet::Folder), Some((dir, None)), at(1));
+    tree.confirm(
+        &item("D", "R", "2026", ItemFacet::Folder),
+        Some((dir, None)),
+        at(1),
+    );
     let plan = plan(&tree, &Free, SETTLE, false, 100, at(1));
     assert_eq!((plan.steps, plan.wake), (Vec::new(), Some(at(2))));
     assert_eq!(summary(&steps(&tree, at(2))), ["create D/a.gif"]);
@@ -121,7 +143,13 @@ fn a_temporary_file_renamed_over_a_target_is_new_content_of_the_targets_item() {
     let mut tree = tree(&[item("T", "R", "pic", file())]);
     let tmp = tree.create(NodeId::ROOT, "tmp", Kind::File, at(0)).unwrap();
     seal(&mut tree, tmp, 7, at(0));
-    tree.rename((NodeId::ROOT, "tmp"), (NodeId::ROOT, "pic"), |_| false, at(0)).unwrap();
+    tree.rename(
+        (NodeId::ROOT, "tmp"),
+        (NodeId::ROOT, "pic"),
+        |_| false,
+        at(0),
+    )
+    .unwrap();
     assert_eq!(summary(&steps(&tree, at(9))), ["replace T"]);
     assert_eq!(tree.graves().count(), 0);
 }
@@ -134,21 +162,32 @@ fn a_temporary_file_that_was_uploaded_leaves_the_drive_when_it_becomes_the_targe
     let made = item("X", "R", "tmp", file());
     tree.confirm(&made, Some((tmp, Some(Generation(1)))), at(0));
     assert_eq!(steps(&tree, at(9)), [], "in step with the drive");
-    tree.rename((NodeId::ROOT, "tmp"), (NodeId::ROOT, "pic"), |_| false, at(10)).unwrap();
+    tree.rename(
+        (NodeId::ROOT, "tmp"),
+        (NodeId::ROOT, "pic"),
+        |_| false,
+        at(10),
+    )
+    .unwrap();
     assert_eq!(summary(&steps(&tree, at(19))), ["delete X", "replace T"]);
 }
 
 #[test]
 fn a_file_that_is_not_here_is_moved_over_its_target_in_one_request() {
     let mut tree = tree(&[item("A", "R", "a", file()), item("B", "R", "b", file())]);
-    tree.rename((NodeId::ROOT, "a"), (NodeId::ROOT, "b"), |_| false, at(0)).unwrap();
-    assert_eq!(summary(&steps(&tree, at(9))), ["move A R/b over Some(\"B\")"]);
+    tree.rename((NodeId::ROOT, "a"), (NodeId::ROOT, "b"), |_| false, at(0))
+        .unwrap();
+    assert_eq!(
+        summary(&steps(&tree, at(9))),
+        ["move A R/b over Some(\"B\")"]
+    );
 }
 
 #[test]
 fn a_name_is_vacated_before_it_is_reused() {
     let mut tree = tree(&[item("A", "R", "a", file())]);
-    tree.rename((NodeId::ROOT, "a"), (NodeId::ROOT, "old"), |_| false, at(0)).unwrap();
+    tree.rename((NodeId::ROOT, "a"), (NodeId::ROOT, "old"), |_| false, at(0))
+        .unwrap();
     let new = tree.create(NodeId::ROOT, "a", Kind::File, at(0)).unwrap();
     seal(&mut tree, new, 7, at(0));
     assert_eq!(summary(&steps(&tree, at(9))), ["move A R/old over None"]);
@@ -160,10 +199,14 @@ fn a_name_is_vacated_before_it_is_reused() {
 #[test]
 fn a_swap_goes_through_a_name_of_its_own() {
     let mut tree = tree(&[item("A", "R", "a", file()), item("B", "R", "b", file())]);
-    tree.exchange((NodeId::ROOT, "a"), (NodeId::ROOT, "b"), at(0)).unwrap();
+    tree.exchange((NodeId::ROOT, "a"), (NodeId::ROOT, "b"), at(0))
+        .unwrap();
     let a = tree.by_item(&ItemId::new("A")).unwrap().id;
     let aside = format!(".tuyun-aside-{a}");
-    assert_eq!(summary(&steps(&tree, at(9))), [format!("move A R/{aside} over None")]);
+    assert_eq!(
+        summary(&steps(&tree, at(9))),
+        [format!("move A R/{aside} over None")]
+    );
     tree.confirm(&item("A", "R", &aside, file()), Some((a, None)), at(9));
     assert_eq!(summary(&steps(&tree, at(9))), ["move B R/a over None"]);
     let b = tree.by_item(&ItemId::new("B")).unwrap().id;
@@ -174,15 +217,30 @@ fn a_swap_goes_through_a_name_of_its_own() {
 #[test]
 fn a_folder_that_moves_into_the_new_holder_of_its_name_steps_aside_first() {
     let mut tree = tree(&[item("E", "R", "e", ItemFacet::Folder)]);
-    tree.rename((NodeId::ROOT, "e"), (NodeId::ROOT, "d"), |_| false, at(0)).unwrap();
-    let new = tree.create(NodeId::ROOT, "e", Kind::Directory, at(0)).unwrap();
-    tree.rename((NodeId::ROOT, "d"), (new, "a"), |_| false, at(0)).unwrap();
+    tree.rename((NodeId::ROOT, "e"), (NodeId::ROOT, "d"), |_| false, at(0))
+        .unwrap();
+    let new = tree
+        .create(NodeId::ROOT, "e", Kind::Directory, at(0))
+        .unwrap();
+    tree.rename((NodeId::ROOT, "d"), (new, "a"), |_| false, at(0))
+        .unwrap();
     let old = tree.by_item(&ItemId::new("E")).unwrap().id;
     let aside = format!(".tuyun-aside-{old}");
-    assert_eq!(summary(&steps(&tree, at(9))), [format!("move E R/{aside} over None")]);
-    tree.confirm(&item("E", "R", &aside, ItemFacet::Folder), Some((old, None)), at(9));
+    assert_eq!(
+        summary(&steps(&tree, at(9))),
+        [format!("move E R/{aside} over None")]
+    );
+    tree.confirm(
+        &item("E", "R", &aside, ItemFacet::Folder),
+        Some((old, None)),
+        at(9),
+    );
     assert_eq!(summary(&steps(&tree, at(9))), ["mkdir R/e"]);
-    tree.confirm(&item("N", "R", "e", ItemFacet::Folder), Some((new, None)), at(9));
+    tree.confirm(
+        &item("N", "R", "e", ItemFacet::Folder),
+        Some((new, None)),
+        at(9),
+    );
     assert_eq!(summary(&steps(&tree, at(9))), ["move E N/a over None"]);
 }
 
@@ -190,19 +248,35 @@ fn a_folder_that_moves_into_the_new_holder_of_its_name_steps_aside_first() {
 fn what_leaves_a_deleted_folder_for_a_new_one_of_its_name_steps_aside_first() {
     let mut tree = tree(&[item("D", "R", "d", ItemFacet::Folder)]);
     let dir = tree.child(NodeId::ROOT, "d").unwrap().id;
-    tree.apply(&[item("F", "D", "f", file())], Scope::Listing(dir), &|_| false, at(0));
-    tree.rename((dir, "f"), (NodeId::ROOT, "f"), |_| false, at(0)).unwrap();
+    tree.apply(
+        &[item("F", "D", "f", file())],
+        Scope::Listing(dir),
+        &|_| false,
+        at(0),
+    );
+    tree.rename((dir, "f"), (NodeId::ROOT, "f"), |_| false, at(0))
+        .unwrap();
     tree.rmdir(NodeId::ROOT, "d", at(0)).unwrap();
-    let new = tree.create(NodeId::ROOT, "d", Kind::Directory, at(0)).unwrap();
-    tree.rename((NodeId::ROOT, "f"), (new, "f"), |_| false, at(0)).unwrap();
+    let new = tree
+        .create(NodeId::ROOT, "d", Kind::Directory, at(0))
+        .unwrap();
+    tree.rename((NodeId::ROOT, "f"), (new, "f"), |_| false, at(0))
+        .unwrap();
     let pic = tree.by_item(&ItemId::new("F")).unwrap().id;
     let aside = format!(".tuyun-aside-{pic}");
-    assert_eq!(summary(&steps(&tree, at(9))), [format!("move F R/{aside} over None")]);
+    assert_eq!(
+        summary(&steps(&tree, at(9))),
+        [format!("move F R/{aside} over None")]
+    );
     tree.confirm(&item("F", "R", &aside, file()), Some((pic, None)), at(9));
     assert_eq!(summary(&steps(&tree, at(9))), ["delete D"]);
     tree.set_grave(ItemId::new("D"), None);
     assert_eq!(summary(&steps(&tree, at(9))), ["mkdir R/d"]);
-    tree.confirm(&item("N", "R", "d", ItemFacet::Folder), Some((new, None)), at(9));
+    tree.confirm(
+        &item("N", "R", "d", ItemFacet::Folder),
+        Some((new, None)),
+        at(9),
+    );
     assert_eq!(summary(&steps(&tree, at(9))), ["move F N/f over None"]);
 }
 
@@ -213,9 +287,13 @@ fn a_folder_is_deleted_after_everything_that_leaves_it() {
     let inside = [item("F", "D", "f", file()), item("G", "D", "g", file())];
     tree.apply(&inside, Scope::Listing(dir), &|_| false, at(0));
     tree.unlink(dir, "f", false, at(0)).unwrap();
-    tree.rename((dir, "g"), (NodeId::ROOT, "g"), |_| false, at(0)).unwrap();
+    tree.rename((dir, "g"), (NodeId::ROOT, "g"), |_| false, at(0))
+        .unwrap();
     tree.rmdir(NodeId::ROOT, "d", at(0)).unwrap();
-    assert_eq!(summary(&steps(&tree, at(9))), ["delete F", "move G R/g over None"]);
+    assert_eq!(
+        summary(&steps(&tree, at(9))),
+        ["delete F", "move G R/g over None"]
+    );
     tree.set_grave(ItemId::new("F"), None);
     assert_eq!(summary(&steps(&tree, at(9))), ["move G R/g over None"]);
     let g = tree.by_item(&ItemId::new("G")).unwrap().id;
@@ -229,13 +307,22 @@ fn a_folder_with_a_thousand_pending_children_is_renamed_in_one_step() {
     let dir = tree.child(NodeId::ROOT, "d").unwrap().id;
     tree.apply(&[], Scope::Listing(dir), &|_| false, at(0));
     for n in 0..1000 {
-        let id = tree.create(dir, &format!("{n}"), Kind::File, at(5)).unwrap();
+        let id = tree
+            .create(dir, &format!("{n}"), Kind::File, at(5))
+            .unwrap();
         seal(&mut tree, id, n, at(5));
     }
-    tree.rename((NodeId::ROOT, "d"), (NodeId::ROOT, "e"), |_| false, at(5)).unwrap();
-    assert_eq!(summary(&plan(&tree, &Free, SETTLE, false, 1, at(6)).steps).len(), 1);
+    tree.rename((NodeId::ROOT, "d"), (NodeId::ROOT, "e"), |_| false, at(5))
+        .unwrap();
+    assert_eq!(
+        summary(&plan(&tree, &Free, SETTLE, false, 1, at(6)).steps).len(),
+        1
+    );
     let moves = plan(&tree, &Free, SETTLE, false, 2000, at(6)).steps;
-    let moves = moves.iter().filter(|step| matches!(step, Step::Move { .. })).count();
+    let moves = moves
+        .iter()
+        .filter(|step| matches!(step, Step::Move { .. }))
+        .count();
     assert_eq!(moves, 1);
 }
 
@@ -245,7 +332,11 @@ fn a_create_that_ends_after_its_file_was_deleted_leaves_a_deletion() {
     let pic = tree.create(NodeId::ROOT, "a", Kind::File, at(0)).unwrap();
     seal(&mut tree, pic, 7, at(0));
     tree.unlink(NodeId::ROOT, "a", false, at(2)).unwrap();
-    tree.confirm(&item("X", "R", "a", file()), Some((pic, Some(Generation(1)))), at(3));
+    tree.confirm(
+        &item("X", "R", "a", file()),
+        Some((pic, Some(Generation(1)))),
+        at(3),
+    );
     assert_eq!(summary(&steps(&tree, at(9))), ["delete X"]);
 }
 
@@ -258,7 +349,10 @@ fn what_is_parked_waits_and_the_rest_runs_on() {
     }
     let a = tree.child(NodeId::ROOT, "a").unwrap().id;
     tree.edit(a, at(0), |node| {
-        node.parked = Some(crate::tree::Parked { why: "no".into(), since: at(0) });
+        node.parked = Some(crate::tree::Parked {
+            why: "no".into(),
+            since: at(0),
+        });
     });
     assert_eq!(summary(&steps(&tree, at(9))), ["create R/b"]);
 }
@@ -266,7 +360,9 @@ fn what_is_parked_waits_and_the_rest_runs_on() {
 #[test]
 fn a_clock_that_was_set_back_does_not_hold_uploads() {
     let mut tree = tree(&[]);
-    let id = tree.create(NodeId::ROOT, "a", Kind::File, at(5000)).unwrap();
+    let id = tree
+        .create(NodeId::ROOT, "a", Kind::File, at(5000))
+        .unwrap();
     seal(&mut tree, id, 1, at(5000));
     assert_eq!(summary(&steps(&tree, at(0))), ["create R/a"]);
 }
@@ -276,7 +372,8 @@ fn the_tree_reads_back_from_its_rows() {
     let mut tree = tree(&[item("A", "R", "a", file()), item("B", "R", "b", file())]);
     let id = tree.create(NodeId::ROOT, "new", Kind::File, at(0)).unwrap();
     seal(&mut tree, id, 1, at(0));
-    tree.rename((NodeId::ROOT, "a"), (NodeId::ROOT, "z"), |_| false, at(0)).unwrap();
+    tree.rename((NodeId::ROOT, "a"), (NodeId::ROOT, "z"), |_| false, at(0))
+        .unwrap();
     tree.unlink(NodeId::ROOT, "b", false, at(0)).unwrap();
     let batch = tree.batch();
     let stored = Stored {
@@ -292,11 +389,17 @@ fn the_tree_reads_back_from_its_rows() {
             .collect(),
     };
     let again = Tree::load(stored, "host".into(), at(1));
-    assert_eq!(summary(&steps(&again, at(9))), summary(&steps(&tree, at(9))));
+    assert_eq!(
+        summary(&steps(&again, at(9))),
+        summary(&steps(&tree, at(9)))
+    );
     assert_eq!(
         summary(&steps(&again, at(9))),
         ["create R/new", "delete B", "move A R/z over None"]
     );
-    let place = Place { parent: NodeId::ROOT, name: "new".into() };
+    let place = Place {
+        parent: NodeId::ROOT,
+        name: "new".into(),
+    };
     assert_eq!(again.node(id).unwrap().place, Some(place));
 }

@@ -51,7 +51,11 @@ fn hash(bytes: &[u8]) -> QuickXorHash {
 
 impl State {
     fn item(&self, id: &ItemId) -> Result<Item, DriveError> {
-        let stored = self.items.get(id).filter(|it| !it.deleted).ok_or(DriveError::NotFound)?;
+        let stored = self
+            .items
+            .get(id)
+            .filter(|it| !it.deleted)
+            .ok_or(DriveError::NotFound)?;
         Ok(describe(id, stored))
     }
 
@@ -86,14 +90,21 @@ impl State {
     fn call(&mut self, what: String) -> Result<(), DriveError> {
         self.calls.push(what);
         if self.offline {
-            return Err(DriveError::Unavailable { what: "unplugged".into(), retry_after: None });
+            return Err(DriveError::Unavailable {
+                what: "unplugged".into(),
+                retry_after: None,
+            });
         }
         Ok(())
     }
 
     fn parent_exists(&self, parent: &ItemId) -> Result<(), DriveError> {
         let known = parent.as_str() == ROOT || self.items.get(parent).is_some_and(|it| !it.deleted);
-        if known { Ok(()) } else { Err(DriveError::NotFound) }
+        if known {
+            Ok(())
+        } else {
+            Err(DriveError::NotFound)
+        }
     }
 }
 
@@ -104,7 +115,10 @@ fn describe(id: &ItemId, stored: &Stored) -> Item {
         name: Some(stored.name.clone()),
         facet: match &stored.bytes {
             _ if stored.deleted => ItemFacet::Deleted,
-            Some(bytes) => ItemFacet::File { hash: Some(hash(bytes)), malware: false },
+            Some(bytes) => ItemFacet::File {
+                hash: Some(hash(bytes)),
+                malware: false,
+            },
             None => ItemFacet::Folder,
         },
         size: stored.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
@@ -131,7 +145,10 @@ impl MemoryDrive {
                     path = format!("{}/{path}", dir.name);
                     at = &dir.parent;
                 }
-                (if it.bytes.is_some() { path } else { path + "/" }, it.bytes.clone())
+                (
+                    if it.bytes.is_some() { path } else { path + "/" },
+                    it.bytes.clone(),
+                )
             })
             .collect();
         all.sort();
@@ -220,7 +237,10 @@ impl Drive for MemoryDrive {
 
     async fn upload(&self, upload: Upload) -> Result<Item, DriveError> {
         let mut bytes = vec![0; usize::try_from(upload.size).expect("small in tests")];
-        upload.file.read_exact_at(&mut bytes, 0).map_err(DriveError::Disk)?;
+        upload
+            .file
+            .read_exact_at(&mut bytes, 0)
+            .map_err(DriveError::Disk)?;
         let mut state = self.state.lock();
         match upload.target {
             UploadTarget::New { parent, name } => {
@@ -273,7 +293,9 @@ impl Drive for MemoryDrive {
     async fn delete(&self, id: &ItemId, held: Option<&ETag>) -> Result<(), DriveError> {
         let mut state = self.state.lock();
         state.call(format!("delete {id}"))?;
-        let Ok(now) = state.item(id) else { return Ok(()) };
+        let Ok(now) = state.item(id) else {
+            return Ok(());
+        };
         if held.is_some() && held != now.etag.as_ref() {
             return Err(DriveError::Conflict);
         }
@@ -306,7 +328,10 @@ impl Drive for MemoryDrive {
                 keep_local: false,
             })?,
         };
-        let items = state.log[start..].iter().map(|id| describe(id, &state.items[id])).collect();
+        let items = state.log[start..]
+            .iter()
+            .map(|id| describe(id, &state.items[id]))
+            .collect();
         let next = DeltaNext::Round(DeltaLink(state.log.len().to_string()));
         Ok(DeltaPage { items, next })
     }

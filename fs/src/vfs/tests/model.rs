@@ -122,7 +122,9 @@ fn apply(model: &mut Model, step: &Step) -> bool {
         }
         Step::Rename(from, to) => {
             let (from, to) = (PLACES[*from], PLACES[*to]);
-            let Some(source) = model.get(from).cloned() else { return false };
+            let Some(source) = model.get(from).cloned() else {
+                return false;
+            };
             if !is_dir(model, parent(to)) || format!("{to}/").starts_with(&format!("{from}/")) {
                 // Onto itself it does nothing, and below itself it may not.
                 return from == to;
@@ -165,11 +167,16 @@ async fn at(rig: &Rig, path: &str) -> Result<(NodeId, String), VfsError> {
 
 async fn write(rig: &Rig, node: NodeId, offset: Option<u64>, bytes: &[u8]) -> Result<(), VfsError> {
     let handle = rig.vfs.open(node, WRITE).await?;
-    let set = SetAttr { size: offset, ..SetAttr::default() };
+    let set = SetAttr {
+        size: offset,
+        ..SetAttr::default()
+    };
     rig.vfs.set_attr(node, set, Some(handle)).await?;
     let end = rig.vfs.attr(node).await?.size;
     if !bytes.is_empty() {
-        rig.vfs.write(handle, end, Bytes::copy_from_slice(bytes)).await?;
+        rig.vfs
+            .write(handle, end, Bytes::copy_from_slice(bytes))
+            .await?;
     }
     rig.vfs.flush(handle).await?;
     rig.vfs.release(handle).await;
@@ -184,7 +191,9 @@ async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
                 Ok(attr) => write(rig, attr.node, Some(0), bytes).await,
                 Err(VfsError::NotFound) => {
                     let (_, handle) = rig.vfs.create(dir, &name, 0o644, WRITE, true).await?;
-                    rig.vfs.write(handle, 0, Bytes::copy_from_slice(bytes)).await?;
+                    rig.vfs
+                        .write(handle, 0, Bytes::copy_from_slice(bytes))
+                        .await?;
                     rig.vfs.flush(handle).await?;
                     rig.vfs.release(handle).await;
                     Ok(())
@@ -200,7 +209,10 @@ async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
         Step::Cut(place, len) => {
             let (dir, name) = at(rig, PLACES[*place]).await?;
             let node = rig.vfs.lookup(dir, &name).await?.node;
-            let set = SetAttr { size: Some(u64::from(*len)), ..SetAttr::default() };
+            let set = SetAttr {
+                size: Some(u64::from(*len)),
+                ..SetAttr::default()
+            };
             rig.vfs.set_attr(node, set, None).await.map(drop)
         }
         Step::Unlink(place) => {
@@ -217,11 +229,16 @@ async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
         }
         Step::Rename(from, to) => {
             let (from, to) = (at(rig, PLACES[*from]).await?, at(rig, PLACES[*to]).await?);
-            rig.vfs.rename(from.0, &from.1, to.0, &to.1, RenameFlags::default()).await
+            rig.vfs
+                .rename(from.0, &from.1, to.0, &to.1, RenameFlags::default())
+                .await
         }
         Step::Exchange(a, b) => {
             let (a, b) = (at(rig, PLACES[*a]).await?, at(rig, PLACES[*b]).await?);
-            let flags = RenameFlags { exchange: true, no_replace: false };
+            let flags = RenameFlags {
+                exchange: true,
+                no_replace: false,
+            };
             rig.vfs.rename(a.0, &a.1, b.0, &b.1, flags).await
         }
         Step::Drain => {
@@ -250,7 +267,10 @@ async fn listing(rig: &Rig) -> Model {
                 dirs.push((format!("{path}/"), entry.attr.node));
                 model.insert(path, None);
             } else {
-                let bytes = rig.get(dir, &entry.name).await.expect("the drive is in memory");
+                let bytes = rig
+                    .get(dir, &entry.name)
+                    .await
+                    .expect("the drive is in memory");
                 model.insert(path, Some(bytes));
             }
         }
@@ -282,7 +302,11 @@ async fn agree(steps: Vec<Step>) {
         .collect();
     assert_eq!(dump, model, "what the drive has");
     rig.sync.round().await.expect("the drive is in memory");
-    assert_eq!(listing(&rig).await, model, "after the drive told of our own changes");
+    assert_eq!(
+        listing(&rig).await,
+        model,
+        "after the drive told of our own changes"
+    );
 }
 
 proptest! {
