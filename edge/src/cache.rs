@@ -229,8 +229,12 @@ impl<S: Source> Cache<S> {
 impl Upkeep {
     /// Starts it. The sweep ends with `stop`, the writer with `last`, to be cancelled once nobody
     /// can have anything to write any more.
-    pub fn start(self, tasks: &TaskTracker, stop: CancellationToken, last: CancellationToken) {
-        tasks.spawn(self.committer.run(last));
+    pub fn start(
+        self,
+        (tasks, stop): (&TaskTracker, CancellationToken),
+        (writer, last): (&TaskTracker, CancellationToken),
+    ) {
+        writer.spawn(self.committer.run(last));
         tasks.spawn(sweep::sweep(self.store, stop));
     }
 }

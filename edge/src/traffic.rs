@@ -39,9 +39,20 @@ impl Amounts {
             hits: self.hits + more.hits,
         }
     }
+
+    /// What has been added to `earlier`, which these counters showed before.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            get: self.get - earlier.get,
+            traffic_out: self.traffic_out - earlier.traffic_out,
+            traffic_in: self.traffic_in - earlier.traffic_in,
+            hits: self.hits - earlier.hits,
+        }
+    }
 }
 
-/// Counts since the ledger last took over.
+/// Counts since the start; they only grow.
 #[derive(Debug, Default)]
 pub struct Counters {
     get: AtomicU64,
@@ -71,22 +82,14 @@ impl Counters {
         self.traffic_in.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// What has been counted, and zero again.
+    /// What has been counted.
     #[must_use]
-    pub fn take(&self) -> Amounts {
+    pub fn read(&self) -> Amounts {
         Amounts {
-            get: self.get.swap(0, Ordering::Relaxed),
-            traffic_out: self.traffic_out.swap(0, Ordering::Relaxed),
-            traffic_in: self.traffic_in.swap(0, Ordering::Relaxed),
-            hits: self.hits.swap(0, Ordering::Relaxed),
+            get: self.get.load(Ordering::Relaxed),
+            traffic_out: self.traffic_out.load(Ordering::Relaxed),
+            traffic_in: self.traffic_in.load(Ordering::Relaxed),
+            hits: self.hits.load(Ordering::Relaxed),
         }
-    }
-
-    /// Puts back what could not be written down.
-    pub fn put_back(&self, amounts: Amounts) {
-        self.get.fetch_add(amounts.get, Ordering::Relaxed);
-        self.traffic_out.fetch_add(amounts.traffic_out, Ordering::Relaxed);
-        self.traffic_in.fetch_add(amounts.traffic_in, Ordering::Relaxed);
-        self.hits.fetch_add(amounts.hits, Ordering::Relaxed);
     }
 }

@@ -1,13 +1,13 @@
 //! The book of traffic: a row a day.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::{ToSpan, Zoned};
 use parking_lot::Mutex;
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -54,10 +54,19 @@ impl LedgerError {
 
 /// The book.
 pub struct Ledger {
-    path: std::path::PathBuf,
+    path: PathBuf,
     counters: Arc<Counters>,
-    // One writer at a time; `None` after a failure, until it can be opened again.
-    database: Mutex<Option<Database>>,
+    // One writer at a time, and nobody who holds it waits for the network.
+    book: Mutex<Book>,
+}
+
+struct Book {
+    /// `None` after a failed write: it has to be opened anew then.
+    database: Option<Database>,
+    /// What the counters showed when they were last written down.
+    noted: Amounts,
+    /// All that was ever written down.
+    total: Amounts,
 }
 
 impl Ledger {
@@ -66,12 +75,13 @@ impl Ledger {
     /// # Errors
     /// The file cannot be made.
     pub fn open(path: &Path, counters: Arc<Counters>) -> Result<Self, LedgerError> {
-        let database = open(path).or_else(|error| {
+        let (database, total) = open(path).or_else(|error| {
             tracing::warn!(%error, "the traffic figures are damaged and begun anew");
             let _ = std::fs::rename(path, path.with_extension("damaged"));
             open(path)
         })?;
-        Ok(Self { path: path.to_owned(), counters, database: Mutex::new(Some(database)) })
+        let book = Book { database: Some(database), noted: counters.read(), total };
+        Ok(Self { path: path.to_owned(), counters, book: Mutex::new(book) })
     }
 
     /// Writes the counters down every few seconds until `stop`, and once more then.
@@ -84,7 +94,8 @@ impl Ledger {
             let ledger = Arc::clone(&self);
             let written = tokio::task::spawn_blocking(move || ledger.note(today())).await;
             if let Ok(Err(error)) = written {
-                tracing::warn!(error = &error as &dyn std::error::Error, "traffic is not noted");
+                let error = &error as &(dyn std::error::Error + 'static);
+                tracing::warn!(error, "the traffic was not written down");
             }
             if last {
                 return;
@@ -98,96 +109,88 @@ impl Ledger {
     /// The book fails.
     pub async fn days(self: &Arc<Self>) -> Result<Vec<Day>, LedgerError> {
         let ledger = Arc::clone(self);
-        let read = move || {
-            let today = today();
-            ledger.note(today)?;
-            ledger.read(today)
-        };
-        tokio::task::spawn_blocking(read).await.map_err(|_| LedgerError::Lost)?
+        let read = tokio::task::spawn_blocking(move || ledger.read(today())).await;
+        read.map_err(|_| LedgerError::Lost)?
     }
 
     /// All there ever was.
-    ///
-    /// # Errors
-    /// The book fails.
-    pub async fn total(self: &Arc<Self>) -> Result<Amounts, LedgerError> {
-        let ledger = Arc::clone(self);
-        let read = move || {
-            ledger.note(today())?;
-            ledger.with(|database| {
-                let txn = redb::ReadableDatabase::begin_read(database).map_err(LedgerError::of)?;
-                get_total(&txn.open_table(TOTAL).map_err(LedgerError::of)?)
-            })
-        };
-        tokio::task::spawn_blocking(read).await.map_err(|_| LedgerError::Lost)?
+    #[must_use]
+    pub fn total(&self) -> Amounts {
+        let book = self.book.lock();
+        book.total.plus(self.counters.read().since(book.noted))
     }
 
     /// Adds what was counted to a day and to the total.
     fn note(&self, day: Date) -> Result<(), LedgerError> {
-        let counted = self.counters.take();
+        let mut book = self.book.lock();
+        let seen = self.counters.read();
+        let counted = seen.since(book.noted);
         if counted == Amounts::default() {
             return Ok(());
         }
-        let noted = self.with(|database| add(database, day, counted));
-        if noted.is_err() {
-            self.counters.put_back(counted);
-        }
-        noted
+        let total = book.total.plus(counted);
+        let database = match book.database.take() {
+            Some(database) => database,
+            None => open(&self.path)?.0,
+        };
+        add(&database, day, counted, total)?;
+        *book = Book { database: Some(database), noted: seen, total };
+        Ok(())
     }
 
     fn read(&self, today: Date) -> Result<Vec<Day>, LedgerError> {
-        self.with(|database| {
-            let txn = redb::ReadableDatabase::begin_read(database).map_err(LedgerError::of)?;
-            let days = txn.open_table(DAYS).map_err(LedgerError::of)?;
-            (0..SHOWN)
-                .map(|back| {
-                    let date = today.saturating_sub(back.days()).to_string();
-                    let amounts = get_day(&days, &date)?;
-                    Ok(Day { date, amounts })
-                })
-                .collect()
-        })
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
-        let mut guard = self.database.lock();
-        let database = match guard.take() {
-            Some(database) => database,
-            None => open(&self.path)?,
+        let book = self.book.lock();
+        let fresh = self.counters.read().since(book.noted);
+        let database = book.database.as_ref().ok_or(LedgerError::Lost)?;
+        let txn = database.begin_read().map_err(LedgerError::of)?;
+        let days = txn.open_table(DAYS).map_err(LedgerError::of)?;
+        let day = |back: i32| {
+            let date = today.saturating_sub(back.days()).to_string();
+            let noted = get_day(&days, &date)?;
+            let amounts = if back == 0 { noted.plus(fresh) } else { noted };
+            Ok(Day { date, amounts })
         };
-        let done = work(&database);
-        if done.is_ok() {
-            // After a failed write it has to be opened anew: then it is dropped here.
-            *guard = Some(database);
-        }
-        done
+        (0..SHOWN).map(day).collect()
     }
 }
 
-fn open(path: &Path) -> Result<Database, LedgerError> {
+fn open(path: &Path) -> Result<(Database, Amounts), LedgerError> {
     // A few kilobytes of rows: the smallest cache will do.
     let database =
         Database::builder().set_cache_size(256 * 1024).create(path).map_err(LedgerError::of)?;
     let txn = database.begin_write().map_err(LedgerError::of)?;
     txn.open_table(DAYS).map_err(LedgerError::of)?;
-    txn.open_table(TOTAL).map_err(LedgerError::of)?;
+    let total = {
+        let total = txn.open_table(TOTAL).map_err(LedgerError::of)?;
+        let row = total.get(()).map_err(LedgerError::of)?;
+        row.map_or(Ok(Amounts::default()), |row| {
+            serde_json::from_slice(row.value()).map_err(LedgerError::Row)
+        })?
+    };
     txn.commit().map_err(LedgerError::of)?;
-    Ok(database)
+    Ok((database, total))
 }
 
-fn add(database: &Database, day: Date, counted: Amounts) -> Result<(), LedgerError> {
+fn add(
+    database: &Database,
+    day: Date,
+    counted: Amounts,
+    total: Amounts,
+) -> Result<(), LedgerError> {
     let txn = database.begin_write().map_err(LedgerError::of)?;
     {
         let mut days = txn.open_table(DAYS).map_err(LedgerError::of)?;
         let date = day.to_string();
-        let row = serde_json::to_vec(&get_day(&days, &date)?.plus(counted));
-        days.insert(date.as_str(), row.map_err(LedgerError::Row)?.as_slice())
-            .map_err(LedgerError::of)?;
-        let mut total = txn.open_table(TOTAL).map_err(LedgerError::of)?;
-        let row = serde_json::to_vec(&get_total(&total)?.plus(counted));
-        total.insert((), row.map_err(LedgerError::Row)?.as_slice()).map_err(LedgerError::of)?;
+        let row = to_row(get_day(&days, &date)?.plus(counted))?;
+        days.insert(date.as_str(), row.as_slice()).map_err(LedgerError::of)?;
+        let mut totals = txn.open_table(TOTAL).map_err(LedgerError::of)?;
+        totals.insert((), to_row(total)?.as_slice()).map_err(LedgerError::of)?;
     }
     txn.commit().map_err(LedgerError::of)
+}
+
+fn to_row(amounts: Amounts) -> Result<Vec<u8>, LedgerError> {
+    serde_json::to_vec(&amounts).map_err(LedgerError::Row)
 }
 
 fn get_day(
@@ -195,13 +198,6 @@ fn get_day(
     date: &str,
 ) -> Result<Amounts, LedgerError> {
     let row = days.get(date).map_err(LedgerError::of)?;
-    row.map_or(Ok(Amounts::default()), |row| {
-        serde_json::from_slice(row.value()).map_err(LedgerError::Row)
-    })
-}
-
-fn get_total(total: &impl ReadableTable<(), &'static [u8]>) -> Result<Amounts, LedgerError> {
-    let row = total.get(()).map_err(LedgerError::of)?;
     row.map_or(Ok(Amounts::default()), |row| {
         serde_json::from_slice(row.value()).map_err(LedgerError::Row)
     })
@@ -234,7 +230,8 @@ mod tests {
         ledger.note(day("2026-03-01")).expect("noted");
         drop(ledger);
 
-        let ledger = Ledger::open(&path, counters).expect("open again");
+        let ledger = Ledger::open(&path, Arc::default()).expect("open again");
+        assert_eq!(ledger.total().traffic_out, 13);
         let days = ledger.read(day("2026-03-01")).expect("read");
         assert_eq!(days.len(), 14);
         assert_eq!((days[0].date.as_str(), days[0].amounts.traffic_out), ("2026-03-01", 8));

@@ -1,0 +1,164 @@
+//! Which part of a picture does this request want, if any?
+//!
+//! Conditions first, ranges then (RFC 9110 section 13.2.2), from the request's headers and what is
+//! known of the picture alone. Several ranges at once are answered with the whole, which is allowed
+//! and what pictures are asked for in practice.
+
+use std::ops::Range;
+
+use headers::{ETag, HeaderMapExt as _, IfModifiedSince, IfNoneMatch, IfRange, LastModified};
+use http::header::{HeaderMap, RANGE};
+use http_range_header::{RangeUnsatisfiableError, parse_range_header};
+
+use crate::cache::Head;
+
+/// What to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it: 200.
+    Whole,
+    /// The visitor has it already: 304.
+    Nothing,
+    /// Some of it: 206. The range is not empty and lies within the picture.
+    Some(Range<u64>),
+    /// A range that lies behind the end: 416.
+    Beyond,
+}
+
+/// Decides. `length` is the picture's, if it is known yet; without it ranges are answered whole.
+pub(super) fn part(asked: &HeaderMap, head: &Head, length: Option<u64>, is_get: bool) -> Part {
+    let etag = head.etag.as_ref().and_then(|text| text.parse::<ETag>().ok());
+    let date = head.last_modified.as_deref().and_then(|t| httpdate::parse_http_date(t).ok());
+    if let Some(condition) = asked.typed_get::<IfNoneMatch>() {
+        let passes = match &etag {
+            Some(etag) => condition.precondition_passes(etag),
+            // Without a tag of ours only `*` matches: there is a picture.
+            None => condition != IfNoneMatch::any(),
+        };
+        if !passes {
+            return Part::Nothing;
+        }
+    } else if let Some(condition) = asked.typed_get::<IfModifiedSince>()
+        && date.is_some_and(|date| !condition.is_modified(date))
+    {
+        return Part::Nothing;
+    }
+    let Some(length) = length.filter(|_| is_get) else { return Part::Whole };
+    let same = asked.typed_get::<IfRange>().is_none_or(|condition| {
+        !condition.is_modified(etag.as_ref(), date.map(LastModified::from).as_ref())
+    });
+    if same { range(asked, length) } else { Part::Whole }
+}
+
+fn range(asked: &HeaderMap, length: u64) -> Part {
+    let text = asked.get(RANGE).and_then(|value| value.to_str().ok());
+    let Some(Ok(parsed)) = text.map(parse_range_header) else { return Part::Whole };
+    if parsed.len() > 1 {
+        return Part::Whole;
+    }
+    match parsed.validate(length) {
+        Ok(ranges) => match ranges.first() {
+            Some(range) => Part::Some(*range.start()..range.end() + 1),
+            None => Part::Whole,
+        },
+        Err(RangeUnsatisfiableError::Unsatisfiable) => Part::Beyond,
+        // Malformed: as if it had not been asked.
+        Err(_) => Part::Whole,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::cache::Moment;
+    use crate::cache::freshness::Lifetime;
+
+    const DATE: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
+    const LATER: &str = "Tue, 14 Nov 2023 22:13:21 GMT";
+
+    fn head(etag: Option<&str>) -> Head {
+        Head {
+            content_type: "image/png".into(),
+            etag: etag.map(str::to_owned),
+            last_modified: Some(DATE.into()),
+            cache_control: None,
+            made: Moment(0),
+            lifetime: Lifetime::default(),
+        }
+    }
+
+    fn ask(lines: &[(&'static str, &'static str)]) -> Part {
+        asked_of(lines, &head(Some("\"a\"")))
+    }
+
+    fn asked_of(lines: &[(&'static str, &'static str)], head: &Head) -> Part {
+        let headers = lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        part(&headers, head, Some(100), true)
+    }
+
+    #[test]
+    fn a_visitor_who_has_this_version_gets_nothing() {
+        assert_eq!(ask(&[("if-none-match", "\"x\", W/\"a\"")]), Part::Nothing);
+        assert_eq!(ask(&[("if-none-match", "*")]), Part::Nothing);
+        assert_eq!(ask(&[("if-none-match", "\"x\"")]), Part::Whole);
+        assert_eq!(ask(&[("if-modified-since", DATE)]), Part::Nothing);
+    }
+
+    #[test]
+    fn the_tag_outweighs_the_date() {
+        assert_eq!(ask(&[("if-none-match", "\"x\""), ("if-modified-since", LATER)]), Part::Whole);
+    }
+
+    #[test]
+    fn a_picture_without_a_tag_matches_only_the_star() {
+        let head = head(None);
+        assert_eq!(asked_of(&[("if-none-match", "*")], &head), Part::Nothing);
+        assert_eq!(asked_of(&[("if-none-match", "\"a\"")], &head), Part::Whole);
+    }
+
+    #[test]
+    fn ranges_are_cut_to_the_picture() {
+        assert_eq!(ask(&[("range", "bytes=0-9")]), Part::Some(0..10));
+        assert_eq!(ask(&[("range", "bytes=90-")]), Part::Some(90..100));
+        assert_eq!(ask(&[("range", "bytes=90-1000")]), Part::Some(90..100));
+        assert_eq!(ask(&[("range", "bytes=-10")]), Part::Some(90..100));
+        assert_eq!(ask(&[("range", "bytes=-1000")]), Part::Some(0..100));
+    }
+
+    #[test]
+    fn a_range_behind_the_end_is_416() {
+        assert_eq!(ask(&[("range", "bytes=100-")]), Part::Beyond);
+        assert_eq!(ask(&[("range", "bytes=-0")]), Part::Beyond);
+    }
+
+    #[test]
+    fn malformed_and_several_ranges_are_answered_whole() {
+        for odd in ["bytes=9-0", "bytes=a-b", "lines=0-9", "bytes=", "bytes=0-1,5-6"] {
+            let lines = [("range", odd)];
+            assert_eq!(ask(&lines), Part::Whole, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_range_of_another_version_is_answered_whole() {
+        let range = ("range", "bytes=0-9");
+        assert_eq!(ask(&[range, ("if-range", "\"a\"")]), Part::Some(0..10));
+        assert_eq!(ask(&[range, ("if-range", "\"b\"")]), Part::Whole);
+        assert_eq!(ask(&[range, ("if-range", "W/\"a\"")]), Part::Whole);
+        assert_eq!(ask(&[range, ("if-range", DATE)]), Part::Some(0..10));
+    }
+
+    #[test]
+    fn a_head_request_and_an_unknown_length_know_no_ranges() {
+        let headers: HeaderMap =
+            [(RANGE, HeaderValue::from_static("bytes=0-9"))].into_iter().collect();
+        let head = head(None);
+        assert_eq!(part(&headers, &head, Some(100), false), Part::Whole);
+        assert_eq!(part(&headers, &head, None, true), Part::Whole);
+    }
+}

@@ -1,0 +1,10 @@
+//! Where a miss goes: the primary, then each backup.
+//!
+//! [`answer`] decides what a response is worth, [`client`] asks, [`guard`] keeps a redirect from
+//! leading into the operator's own network.
+
+mod answer;
+mod client;
+mod guard;
+
+pub use self::client::{Origin, StartError};
