@@ -7,7 +7,7 @@ use crate::process::{Daemon, free_port};
 use crate::wait::until;
 
 /// What a node proves itself with.
-const NODE_TOKEN: &str = "a node token for tests";
+const NODE_TOKEN: &str = "a-node-token-for-tests";
 
 /// A running `tuyun-jump`.
 pub struct Jump {
@@ -81,7 +81,7 @@ impl Edge {
         let url = format!("http://127.0.0.1:{port}/");
         let mut settings = toml::toml! {
             [jump]
-            interval = "250ms"
+            interval = "1s"
             insecure = true
             [limit]
             per_second = 0

@@ -11,7 +11,7 @@ use crate::process::{Daemon, free_port, run};
 use crate::wait::until;
 
 /// Opens the origin's `/_api/`.
-pub const ORIGIN_TOKEN: &str = "an origin token for tests";
+pub const ORIGIN_TOKEN: &str = "an-origin-token-for-tests";
 
 /// A mount, running or not, with all that survives a restart.
 pub struct Mount {

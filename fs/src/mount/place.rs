@@ -103,6 +103,12 @@ impl Place {
     }
 }
 
+/// Whether a filesystem of ours is mounted at a point, as it is shown there.
+#[must_use]
+pub fn is_mounted(point: &Path) -> bool {
+    table::at(point).is_some_and(|entry| entry.fstype == TYPE)
+}
+
 /// Unmounts a mount of ours, alive or dead; `lazily` also takes it away from those who use it.
 ///
 /// # Errors
@@ -206,12 +212,19 @@ fn detach_dead(point: &Path) -> Result<bool, MountError> {
     Ok(true)
 }
 
-/// What a stat of the point says; `None` when it says nothing in time.
+/// What the point says of itself; `None` when it says nothing in time. A stat may be answered
+/// from what the kernel remembers of a daemon that is long dead; statfs never is.
 fn ask(point: &Path) -> Option<io::Result<Metadata>> {
     let (answer, answered) = mpsc::channel();
     let point = point.to_owned();
     // A hanging mount holds this thread for as long as it hangs; there is nothing to wait for.
-    std::thread::spawn(move || drop(answer.send(std::fs::metadata(point))));
+    std::thread::spawn(move || {
+        let found = std::fs::metadata(&point).and_then(|found| {
+            rustix::fs::statfs(&point)?;
+            Ok(found)
+        });
+        drop(answer.send(found));
+    });
     answered.recv_timeout(ANSWER).ok()
 }
 
