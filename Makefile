@@ -1,53 +1,100 @@
-# Two commands do everything: `make demo` runs the whole system on an emulated OneDrive,
-# `make test` passes its tests. Both install what a bare Debian 12 with Rust lacks.
+# Two commands matter: `make demo` shows it, `make test` proves it. `make` alone lists the rest.
+#
+# The scripts ask cargo where it builds, so CARGO_TARGET_DIR and --target-dir settings are heeded.
 
-SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
-.ONESHELL:
-
-PREFIX ?= /usr/local
+PREFIX  ?= /usr/local
 DESTDIR ?=
+# mount(8) looks for its helpers in /sbin alone, whatever the prefix.
+SBINDIR ?= /sbin
+# Where `make install` takes the programs from.
+BUILT   ?= $(shell packaging/check/target-dir.sh)/release
 
-# Tests print one line each; nextest runs them side by side where it is there.
-RUN_TESTS := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "cargo nextest run --no-fail-fast" || echo "cargo test --no-fail-fast")
+PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
-.PHONY: help deps build test lint unit peers checks demo install clean
+.PHONY: help deps build demo demo-check test check-format check-lints check-units \
+	check-supervisor check-helper check-peers deny install uninstall clean
 
-help: ## What there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+help:
+	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
+	@echo 'make test       format, lints, all tests, and all checks below'
+	@echo 'make deps       install what a Debian lacks for both, or say what is missing'
+	@echo 'make build      the three programs, as they are shipped'
+	@echo 'make install    programs, units, mount helper [PREFIX=/usr/local] [DESTDIR=]'
+	@echo 'make deny       licences and sources of all dependencies (needs cargo-deny)'
+	@echo
+	@echo 'parts of `make test`, each by itself:'
+	@echo 'make check-format check-lints check-units check-supervisor check-helper check-peers demo-check'
 
-deps: ## Install what is missing, or say what it is
-	@packaging/check/deps.sh
+deps:
+	@packaging/check/deps.sh test
 
-build: ## Build all programs
-	@cargo build --workspace --bins
+build:
+	@packaging/check/deps.sh build
+	cargo build --release --locked $(PROGRAMS:%=--package %)
 
-test: deps lint unit peers checks ## Everything that has to pass
-	@echo "make test: all passed"
-
-lint: ## Format and lints, warnings as errors
-	@cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
-
-unit: build ## All tests of the workspace
-	@$(RUN_TESTS) --workspace
-	cargo test --workspace --doc
-
-peers: build ## rclone judges the emulator
-	@tests/emulator/peers.sh
-
-checks: build ## Units, Supervisor, mount helper, demo, as users run them
-	@shopt -s nullglob
-	for check in packaging/check/check-*.sh; do
-	  echo "== $$check"
-	  "$$check"
-	done
-
-demo: deps ## The whole system on an emulated OneDrive
+demo:
+	@packaging/check/deps.sh demo
 	@packaging/demo/run.sh
 
-install: ## Install the programs, units and examples
-	@packaging/install.sh "$(DESTDIR)" "$(PREFIX)"
+demo-check:
+	@packaging/check/deps.sh demo
+	@packaging/demo/run.sh --check
 
-clean: ## Remove what was built
-	@cargo clean
+test:
+	@packaging/check/deps.sh test
+	@packaging/check/all.sh
+
+check-format:
+	cargo fmt --all --check
+
+check-lints:
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+check-units:
+	@packaging/check/units.sh
+
+check-supervisor:
+	@packaging/check/supervisor.sh
+
+check-helper:
+	@packaging/check/helper.sh
+
+check-peers:
+	@tests/emulator/peers.sh
+
+deny:
+	@command -v cargo-deny >/dev/null || \
+		{ echo 'missing: cargo-deny (cargo install --locked cargo-deny)' >&2; exit 1; }
+	cargo deny --all-features check licenses bans sources
+
+install:
+	@for program in $(PROGRAMS); do [ -x '$(BUILT)'/$$program ] || \
+		{ echo "$(BUILT)/$$program is not there: run \`make build\` first" >&2; exit 1; }; done
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)/etc/tuyun' \
+		'$(DESTDIR)$(PREFIX)/lib/systemd/system' '$(DESTDIR)$(PREFIX)/share/man/man1' \
+		'$(DESTDIR)$(PREFIX)/share/doc/tuyun/settings' \
+		'$(DESTDIR)$(PREFIX)/share/doc/tuyun/supervisor' \
+		'$(DESTDIR)$(PREFIX)/share/doc/tuyun/php-fpm.service.d'
+	install -m 0755 $(PROGRAMS:%='$(BUILT)/%') '$(DESTDIR)$(PREFIX)/bin'
+	ln -sfn '$(PREFIX)/bin/tuyunfs' '$(DESTDIR)$(SBINDIR)/mount.tuyunfs'
+	ln -sfn '$(PREFIX)/bin/tuyunfs' '$(DESTDIR)$(SBINDIR)/mount.fuse.tuyunfs'
+	for unit in packaging/systemd/*.service; do \
+		sed 's|/usr/bin/|$(PREFIX)/bin/|' "$$unit" \
+			>'$(DESTDIR)$(PREFIX)/lib/systemd/system'/$${unit##*/} || exit 1; done
+	'$(BUILT)/tuyunfs' man >'$(DESTDIR)$(PREFIX)/share/man/man1/tuyunfs.1'
+	install -m 0644 packaging/settings/*.toml '$(DESTDIR)$(PREFIX)/share/doc/tuyun/settings'
+	install -m 0644 packaging/supervisor/*.conf '$(DESTDIR)$(PREFIX)/share/doc/tuyun/supervisor'
+	install -m 0644 packaging/systemd/php-fpm.service.d/*.conf \
+		'$(DESTDIR)$(PREFIX)/share/doc/tuyun/php-fpm.service.d'
+
+# Settings and state stay: pictures may still be on their way.
+uninstall:
+	rm -f $(PROGRAMS:%='$(DESTDIR)$(PREFIX)/bin/%') \
+		'$(DESTDIR)$(SBINDIR)/mount.tuyunfs' '$(DESTDIR)$(SBINDIR)/mount.fuse.tuyunfs' \
+		'$(DESTDIR)$(PREFIX)/share/man/man1/tuyunfs.1'
+	for unit in packaging/systemd/*.service; do \
+		rm -f '$(DESTDIR)$(PREFIX)/lib/systemd/system'/$${unit##*/}; done
+	rm -rf '$(DESTDIR)$(PREFIX)/share/doc/tuyun'
+
+clean:
+	cargo clean

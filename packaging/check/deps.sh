@@ -1,35 +1,93 @@
-#!/usr/bin/env bash
-# Installs what a bare Debian 12 with Rust lacks for the tests and the demo; without root, or
-# without apt, says exactly what is missing.
-set -euo pipefail
+#!/bin/bash
+# What a bare Debian 12 with Rust lacks for a job: installed as root, else named.
+#
+#   deps.sh build | demo | test
+set -u -o pipefail
 
-# program to look for : Debian package that brings it
-wanted=(
-  fusermount3:fuse3 redis-server:redis-server php:php-cli rclone:rclone supervisord:supervisor
-  systemd-analyze:systemd jq:jq curl:curl fuser:psmisc ip:iproute2 unshare:util-linux cc:gcc
-  make:make
-)
+# A program (or a file, where it begins with a slash) and the Debian package that has it.
+build_needs="
+cc                                  gcc
+/usr/include/stdlib.h               libc6-dev
+/etc/ssl/certs/ca-certificates.crt  ca-certificates
+"
+demo_needs="$build_needs
+curl                                curl
+cmp                                 diffutils
+mountpoint                          util-linux
+"
+test_needs="$demo_needs
+jq                                  jq
+fusermount3                         fuse3
+mount                               mount
+findmnt                             util-linux
+unshare                             util-linux
+ip                                  iproute2
+ps                                  procps
+fuser                               psmisc
+redis-server                        redis-server
+php                                 php-cli
+rclone                              rclone
+supervisord                         supervisor
+systemd-analyze                     systemd
+"
 
-missing=()
-for pair in "${wanted[@]}"; do
-  command -v "${pair%%:*}" >/dev/null 2>&1 || missing+=("${pair##*:}")
-done
-if ! command -v cargo >/dev/null 2>&1; then
-  echo "Rust is missing: install it with rustup (https://rustup.rs), then run this again." >&2
-  exit 1
+die() {
+    echo "$*" >&2
+    exit 1
+}
+
+case ${1:-} in
+build) needs=$build_needs ;;
+demo) needs=$demo_needs ;;
+test) needs=$test_needs ;;
+*) die "usage: deps.sh build | demo | test" ;;
+esac
+
+# Some of these live where only root's path leads.
+PATH=$PATH:/usr/sbin:/sbin
+
+has() {
+    case $1 in
+    /*) [ -e "$1" ] ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+# Fills `packages` (each once) and `things` with what is missing.
+look() {
+    packages=()
+    things=()
+    local thing package
+    while read -r thing package; do
+        [ -n "$thing" ] || continue
+        has "$thing" && continue
+        things+=("$thing")
+        [[ " ${packages[*]-} " = *" $package "* ]] || packages+=("$package")
+    done <<<"$needs"
+}
+
+rust() {
+    has cargo || die "missing: Rust. Install it from https://rustup.rs, then run this again."
+    [ "$1" = test ] || return 0
+    cargo fmt --version >/dev/null 2>&1 || die "missing: rustfmt (rustup component add rustfmt)"
+    cargo clippy --version >/dev/null 2>&1 || die "missing: clippy (rustup component add clippy)"
+}
+
+rust "$1"
+look
+[ ${#packages[@]} = 0 ] && exit 0
+
+if ! has apt-get; then
+    die "missing: ${things[*]} (this is no Debian; on Debian they are in: ${packages[*]})"
 fi
-[ ${#missing[@]} -eq 0 ] && exit 0
-
-if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-  echo "These packages are missing: ${missing[*]}" >&2
-  echo "As root: apt-get install ${missing[*]}" >&2
-  exit 1
+if [ "$(id -u)" != 0 ]; then
+    die "missing: ${things[*]}
+as root: apt-get install --no-install-recommends ${packages[*]}"
 fi
-echo "installing: ${missing[*]}"
+echo "installing: ${packages[*]}"
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -q
-apt-get install -q -y --no-install-recommends "${missing[@]}"
-# Redis and Supervisor are for tests that start their own: none has to run all the time.
-for service in redis-server supervisor; do
-  systemctl disable --now "$service" >/dev/null 2>&1 || true
-done
+apt-get update -qq || echo "apt-get update failed; trying with the lists that are here" >&2
+apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null ||
+    die "cannot install: ${packages[*]}"
+look
+[ ${#things[@]} = 0 ] || die "still missing: ${things[*]}"
