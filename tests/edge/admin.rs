@@ -9,7 +9,10 @@ async fn holding(names: &[&str]) -> (Origin, Node) {
     let origin = Origin::start().await;
     let node = Node::before(&origin).await;
     for name in names {
-        origin.serve(name, Reply::picture(b"0123456789").header("cache-control", "max-age=600"));
+        origin.serve(
+            name,
+            Reply::picture(b"0123456789").header("cache-control", "max-age=600"),
+        );
         assert_eq!(told(node.get(name).await).await.0, 200);
     }
     node.holds(names.len() as u64).await;
@@ -17,15 +20,25 @@ async fn holding(names: &[&str]) -> (Origin, Node) {
 }
 
 async fn purge(node: &Node, order: Value) -> (u16, Value) {
-    let request = node.request("POST", "/_api/purge").bearer_auth(ADMIN).json(&order);
+    let request = node
+        .request("POST", "/_api/purge")
+        .bearer_auth(ADMIN)
+        .json(&order);
     let response = request.send().await.expect("an answer");
-    (response.status().as_u16(), response.json().await.expect("JSON"))
+    (
+        response.status().as_u16(),
+        response.json().await.expect("JSON"),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_takes_pictures_and_folders_and_leaves_their_neighbours() {
     let (origin, node) = holding(&["/p/1.webp", "/p/2.webp", "/pq/3.webp", "/4.webp"]).await;
-    let purged = purge(&node, json!({ "paths": ["/4.webp", "/none.webp"], "prefixes": ["/p/"] })).await;
+    let purged = purge(
+        &node,
+        json!({ "paths": ["/4.webp", "/none.webp"], "prefixes": ["/p/"] }),
+    )
+    .await;
     assert_eq!(purged, (200, json!({ "code": 0, "purged": 3 })));
     assert_eq!(node.entries().await, 1);
     assert_eq!(told(node.get("/pq/3.webp").await).await.1, "HIT");
@@ -45,9 +58,14 @@ async fn a_purge_that_is_no_order_changes_nothing() {
 async fn cleaning_removes_what_was_not_used_for_so_many_days() {
     let (_origin, node) = holding(&["/1.webp", "/2.webp"]).await;
     let clean = async |query: &str| {
-        let request = node.request("GET", &format!("/_api/cache_clean{query}")).bearer_auth(ADMIN);
+        let request = node
+            .request("GET", &format!("/_api/cache_clean{query}"))
+            .bearer_auth(ADMIN);
         let response = request.send().await.expect("an answer");
-        (response.status().as_u16(), response.json::<Value>().await.expect("JSON"))
+        (
+            response.status().as_u16(),
+            response.json::<Value>().await.expect("JSON"),
+        )
     };
     assert_eq!(clean("?day=1").await, (200, json!({ "size": 0 })));
     assert_eq!(clean("?day=0").await, (200, json!({ "size": 20 })));
@@ -62,9 +80,15 @@ async fn without_the_token_nobody_changes_anything() {
     for (method, path) in [("POST", "/_api/purge"), ("GET", "/_api/cache_clean?day=0")] {
         let nothing = node.request(method, path).body("{\"prefixes\":[\"/\"]}");
         assert_eq!(nothing.send().await.expect("an answer").status(), 401);
-        let wrong = node.request(method, path).body("{\"prefixes\":[\"/\"]}").bearer_auth("guess");
+        let wrong = node
+            .request(method, path)
+            .body("{\"prefixes\":[\"/\"]}")
+            .bearer_auth("guess");
         assert_eq!(wrong.send().await.expect("an answer").status(), 401);
-        let query = format!("{path}{}token={ADMIN}", if path.contains('?') { '&' } else { '?' });
+        let query = format!(
+            "{path}{}token={ADMIN}",
+            if path.contains('?') { '&' } else { '?' }
+        );
         let query = node.request(method, &query).body("{\"prefixes\":[\"/\"]}");
         assert_eq!(query.send().await.expect("an answer").status(), 401);
     }
@@ -76,7 +100,12 @@ async fn a_node_without_an_admin_token_lets_nobody_in() {
     let origin = Origin::start().await;
     let node = Node::with(&origin, |settings, _| settings.admin.token_file.clear()).await;
     for (method, path) in [("POST", "/_api/purge"), ("GET", "/_api/cache_clean?day=0")] {
-        let response = node.request(method, path).bearer_auth("").send().await.expect("an answer");
+        let response = node
+            .request(method, path)
+            .bearer_auth("")
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(response.status(), 403);
     }
 }
@@ -89,13 +118,24 @@ async fn the_figures_count_what_went_through() {
     assert_eq!(status["server_id"], "1");
     assert!(status["uptime"].is_u64());
     assert_eq!(
-        (&status["get"], &status["traffic_in"], &status["traffic_out"], &status["hits"]),
+        (
+            &status["get"],
+            &status["traffic_in"],
+            &status["traffic_out"],
+            &status["hits"]
+        ),
         (&json!(2), &json!(10), &json!(20), &json!(1))
     );
     let days: Vec<Value> = node.get("/_api/traffic").await.json().await.expect("JSON");
     assert_eq!(days.len(), 14);
-    assert_eq!((&days[0]["traffic_in"], &days[0]["traffic_out"]), (&json!(10), &json!(20)));
-    let dates: Vec<&str> = days.iter().map(|day| day["date"].as_str().expect("a date")).collect();
+    assert_eq!(
+        (&days[0]["traffic_in"], &days[0]["traffic_out"]),
+        (&json!(10), &json!(20))
+    );
+    let dates: Vec<&str> = days
+        .iter()
+        .map(|day| day["date"].as_str().expect("a date"))
+        .collect();
     assert!(dates.windows(2).all(|pair| pair[0] > pair[1]), "{dates:?}");
     assert!(dates.iter().all(|date| date.len() == 10));
 }
@@ -105,7 +145,10 @@ async fn health_and_control_say_that_it_lives() {
     let (_origin, node) = holding(&["/1.webp"]).await;
     let health = node.get("/_api/health").await;
     assert_eq!(health.status(), 200);
-    assert_eq!(health.json::<Value>().await.expect("JSON"), json!({ "ok": true, "server_id": "1" }));
+    assert_eq!(
+        health.json::<Value>().await.expect("JSON"),
+        json!({ "ok": true, "server_id": "1" })
+    );
     assert_eq!(node.control("/healthz").await.status(), 200);
     assert_eq!(node.control("/readyz").await.status(), 200);
     let metrics = node.control("/metrics").await.text().await.expect("text");
@@ -115,9 +158,16 @@ async fn health_and_control_say_that_it_lives() {
         "tuyun_edge_cache_bytes 10",
         "tuyun_edge_entries 1",
     ] {
-        assert!(metrics.lines().any(|known| known == line), "{line}\n{metrics}");
+        assert!(
+            metrics.lines().any(|known| known == line),
+            "{line}\n{metrics}"
+        );
     }
-    assert_eq!(node.raw("/healthz").await, 404, "not on the public listener");
+    assert_eq!(
+        node.raw("/healthz").await,
+        404,
+        "not on the public listener"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,7 +189,9 @@ async fn one_address_gets_so_many_requests_a_second() {
     })
     .await;
     let ask = async |client: &str| {
-        let request = node.request("GET", "/_api/health").header("x-forwarded-for", client);
+        let request = node
+            .request("GET", "/_api/health")
+            .header("x-forwarded-for", client);
         request.send().await.expect("an answer")
     };
     for _ in 0..3 {

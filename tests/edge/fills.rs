@@ -77,7 +77,10 @@ async fn a_fetch_goes_on_when_its_only_reader_leaves() {
     drop(node.get("/a.webp").await);
     gate.open();
     node.holds(1).await;
-    assert_eq!(told(node.get("/a.webp").await).await, (200, "HIT".into(), b"0123456789".to_vec()));
+    assert_eq!(
+        told(node.get("/a.webp").await).await,
+        (200, "HIT".into(), b"0123456789".to_vec())
+    );
     assert_eq!(origin.asked("/a.webp").len(), 1);
 }
 
@@ -88,35 +91,58 @@ async fn never_passes_for_whole(reply: Reply) {
     origin.serve("/a.webp", kept(reply));
     let node = Node::before(&origin).await;
     for round in 1..=2 {
-        let response = node.get("/a.webp").await;
-        let ok = response.status() == 200;
-        assert!(response.bytes().await.is_err() || !ok, "a cut answer passed for whole");
+        // The connection may break before the head is out.
+        if let Ok(response) = node.request("GET", "/a.webp").send().await
+            && response.status() == 200
+        {
+            assert!(
+                response.bytes().await.is_err(),
+                "a cut answer passed for whole"
+            );
+        }
         eventually("the fetch has ended", async || {
-            node.get("/_api/status").await.json::<serde_json::Value>().await.expect("JSON")["fetching"] == 0
+            node.get("/_api/status")
+                .await
+                .json::<serde_json::Value>()
+                .await
+                .expect("JSON")["fetching"]
+                == 0
         })
         .await;
-        assert_eq!(origin.asked("/a.webp").len(), round, "a cut answer was kept");
+        assert_eq!(
+            origin.asked("/a.webp").len(),
+            round,
+            "a cut answer was kept"
+        );
     }
     assert_eq!(node.entries().await, 0);
-    let left = std::fs::read_dir(node.cache().join("incoming")).expect("a folder").count();
+    let left = std::fs::read_dir(node.cache().join("incoming"))
+        .expect("a folder")
+        .count();
     assert_eq!(left, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_shorter_than_its_length_never_passes_for_whole() {
-    let short = Reply::bare(200).header("content-length", "100000").send(&body()[..60_000]);
+    let short = Reply::bare(200)
+        .header("content-length", "100000")
+        .send(&body()[..60_000]);
     never_passes_for_whole(short).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_lacks_its_last_byte_never_passes_for_whole() {
-    let short = Reply::bare(200).header("content-length", "100000").send(&body()[..99_999]);
+    let short = Reply::bare(200)
+        .header("content-length", "100000")
+        .send(&body()[..99_999]);
     never_passes_for_whole(short).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunked_body_without_its_end_never_passes_for_whole() {
-    let cut = Reply::bare(200).header("transfer-encoding", "chunked").send(b"5\r\n01234\r\n");
+    let cut = Reply::bare(200)
+        .header("transfer-encoding", "chunked")
+        .send(b"5\r\n01234\r\n");
     never_passes_for_whole(cut).await;
 }
 
@@ -131,7 +157,10 @@ async fn other_bytes_than_the_tag_names_never_pass_for_whole() {
 async fn the_bytes_that_the_tag_names_are_kept() {
     let origin = Origin::start().await;
     let tag = "\"6828031bd8f00610dce10d726b03190000000000-b\"";
-    origin.serve("/a.webp", kept(Reply::picture(b"hello world").header("etag", tag)));
+    origin.serve(
+        "/a.webp",
+        kept(Reply::picture(b"hello world").header("etag", tag)),
+    );
     let node = Node::before(&origin).await;
     assert_eq!(told(node.get("/a.webp").await).await.2, b"hello world");
     node.holds(1).await;
@@ -144,7 +173,9 @@ async fn what_is_no_picture_is_a_502_and_never_kept() {
     let disguised = Reply::picture(page);
     let json = Reply::picture(b"{\"error\":\"x\"}").header("content-type", "application/json");
     let empty = Reply::picture(b"");
-    let empty_chunked = Reply::bare(200).header("transfer-encoding", "chunked").send(b"0\r\n\r\n");
+    let empty_chunked = Reply::bare(200)
+        .header("transfer-encoding", "chunked")
+        .send(b"0\r\n\r\n");
     let packed = Reply::picture(b"0123").header("content-encoding", "gzip");
     for reply in [html, disguised, json, empty, empty_chunked, packed] {
         let origin = Origin::start().await;
@@ -161,12 +192,19 @@ async fn what_is_no_picture_is_a_502_and_never_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_must_not_be_kept_is_served_and_asked_for_again() {
-    for (name, value) in [("cache-control", "no-store"), ("cache-control", "private"), ("vary", "*")] {
+    for (name, value) in [
+        ("cache-control", "no-store"),
+        ("cache-control", "private"),
+        ("vary", "*"),
+    ] {
         let origin = Origin::start().await;
         origin.serve("/a.webp", Reply::picture(b"0123456789").header(name, value));
         let node = Node::before(&origin).await;
         for round in 1..=2 {
-            assert_eq!(told(node.get("/a.webp").await).await, (200, "MISS".into(), b"0123456789".to_vec()));
+            assert_eq!(
+                told(node.get("/a.webp").await).await,
+                (200, "MISS".into(), b"0123456789".to_vec())
+            );
             assert_eq!(origin.asked("/a.webp").len(), round);
         }
         assert_eq!(node.entries().await, 0);
@@ -182,7 +220,10 @@ async fn a_picture_larger_than_the_whole_cache_passes_through() {
         settings.cache.max_size = "1MiB".parse().expect("a size");
     })
     .await;
-    assert_eq!(told(node.get("/big.webp").await).await, (200, "MISS".into(), body));
+    assert_eq!(
+        told(node.get("/big.webp").await).await,
+        (200, "MISS".into(), body)
+    );
     assert_eq!(node.entries().await, 0);
 }
 
@@ -196,7 +237,10 @@ async fn a_cache_that_cannot_be_written_serves_without_storing() {
     std::fs::remove_dir(&incoming).expect("removed");
     std::fs::write(&incoming, b"").expect("written");
     for round in 1..=2 {
-        assert_eq!(told(node.get("/a.webp").await).await, (200, "MISS".into(), body()));
+        assert_eq!(
+            told(node.get("/a.webp").await).await,
+            (200, "MISS".into(), body())
+        );
         assert_eq!(origin.asked("/a.webp").len(), round);
     }
     let status: serde_json::Value = node.get("/_api/status").await.json().await.expect("JSON");

@@ -13,7 +13,10 @@ const TOKEN: &str = "the-jump-token";
 async fn jump() -> Origin {
     let jump = Origin::start().await;
     let ok = "{\"code\":0,\"msg\":\"ok\"}";
-    jump.serve(UPDATE_PATH, Reply::picture(ok.as_bytes()).header("content-type", "application/json"));
+    jump.serve(
+        UPDATE_PATH,
+        Reply::picture(ok.as_bytes()).header("content-type", "application/json"),
+    );
     jump
 }
 
@@ -30,7 +33,10 @@ async fn reporting(origin: &Origin, jump: &str, adapt: impl FnOnce(&mut Settings
 }
 
 async fn beats(jump: &Origin, count: usize) -> Vec<Asked> {
-    eventually("jump has heard enough", async || jump.asked(UPDATE_PATH).len() >= count).await;
+    eventually("jump has heard enough", async || {
+        jump.asked(UPDATE_PATH).len() >= count
+    })
+    .await;
     jump.asked(UPDATE_PATH)
 }
 
@@ -56,7 +62,10 @@ async fn a_signed_heartbeat_carries_no_token_and_a_goodbye_ends_it() {
         let signature = Signature::from_headers(|name| beat.header(name));
         let signature = signature.expect("well formed").expect("signed");
         assert!(signature.fits(&Token::new(TOKEN), "POST", UPDATE_PATH, &beat.body));
-        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+        let now = std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .expect("after 1970")
+            .as_secs();
         signature.check_time(now).expect("in time");
         nonces.push(signature.nonce().clone());
     }
@@ -65,7 +74,10 @@ async fn a_signed_heartbeat_carries_no_token_and_a_goodbye_ends_it() {
     node.stop().await;
     let asked = jump.asked(UPDATE_PATH);
     let goodbye = asked.last().expect("something");
-    assert_eq!((goodbye.method.as_str(), body(goodbye)), ("DELETE", json!({ "server_id": "1" })));
+    assert_eq!(
+        (goodbye.method.as_str(), body(goodbye)),
+        ("DELETE", json!({ "server_id": "1" }))
+    );
     let signature = Signature::from_headers(|name| goodbye.header(name));
     let signature = signature.expect("well formed").expect("signed");
     assert!(signature.fits(&Token::new(TOKEN), "DELETE", UPDATE_PATH, &goodbye.body));
@@ -83,7 +95,11 @@ async fn an_original_jump_gets_the_token_inside() {
     let sent = body(&beat);
     assert_eq!(
         (&sent["token"], &sent["server_id"], &sent["url"]),
-        (&json!(TOKEN), &json!("3"), &json!("https://me.example:45678/"))
+        (
+            &json!(TOKEN),
+            &json!("3"),
+            &json!("https://me.example:45678/")
+        )
     );
     assert_eq!(beat.header("content-type"), Some("application/json"));
     assert_eq!(beat.header("tuyun-signature"), None);
@@ -96,11 +112,18 @@ async fn an_original_jump_gets_the_token_inside() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_does_not_know_its_address_tells_scheme_and_port() {
     let (origin, jump) = (Origin::start().await, jump().await);
-    let node = reporting(&origin, &jump.base(), |settings| settings.url = "auto".into()).await;
+    let node = reporting(&origin, &jump.base(), |settings| {
+        settings.url = "auto".into()
+    })
+    .await;
     let beat = body(&beats(&jump, 1).await[0]);
     assert_eq!(
         (&beat["url"], &beat["scheme"], &beat["port"]),
-        (&json!("auto"), &json!("http"), &json!(node.address().port()))
+        (
+            &json!("auto"),
+            &json!("http"),
+            &json!(node.address().port())
+        )
     );
 }
 
@@ -119,7 +142,10 @@ async fn a_jump_that_is_down_or_refuses_hurts_nobody_and_no_other_jump() {
     beats(&good, 2).await;
     assert_eq!(told(node.get("/a.webp").await).await.2, b"here");
     node.stop().await;
-    assert!(refusing.log().iter().all(|asked| asked.method == "POST"), "it never knew this node");
+    assert!(
+        refusing.log().iter().all(|asked| asked.method == "POST"),
+        "it never knew this node"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +153,10 @@ async fn a_redirect_of_jump_is_not_followed() {
     let (origin, elsewhere, jump) = (Origin::start().await, jump().await, Origin::start().await);
     let to = format!("{}_api/update", elsewhere.base());
     jump.serve(UPDATE_PATH, Reply::status(307).header("location", &to));
-    let _node = reporting(&origin, &jump.base(), |settings| settings.jump.auth = Auth::Token).await;
+    let _node = reporting(&origin, &jump.base(), |settings| {
+        settings.jump.auth = Auth::Token
+    })
+    .await;
     beats(&jump, 2).await;
     assert!(elsewhere.log().is_empty());
 }

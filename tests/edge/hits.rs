@@ -28,8 +28,14 @@ async fn a_picture_is_fetched_once_and_served_with_all_that_is_known_of_it() {
     let node = Node::before(&origin).await;
 
     let miss = node.get("/mount/pic/a.webp").await;
-    assert_eq!(header(&miss, "cache-status"), "tuyun-edge; fwd=uri-miss; fwd-status=200; stored; ttl=600");
-    assert_eq!(told(miss).await, (200, "MISS".into(), b"0123456789".to_vec()));
+    assert_eq!(
+        header(&miss, "cache-status"),
+        "tuyun-edge; fwd=uri-miss; fwd-status=200; stored; ttl=600"
+    );
+    assert_eq!(
+        told(miss).await,
+        (200, "MISS".into(), b"0123456789".to_vec())
+    );
     node.holds(1).await;
 
     let hit = node.get("/mount/pic/a.webp").await;
@@ -53,7 +59,11 @@ async fn a_picture_is_fetched_once_and_served_with_all_that_is_known_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_makes_no_other_picture_and_never_reaches_the_origin() {
     let (origin, node) = holding().await;
-    let hit = told(node.get("/mount/pic/a.webp?fmt=avif&w=100&utm_source=x").await).await;
+    let hit = told(
+        node.get("/mount/pic/a.webp?fmt=avif&w=100&utm_source=x")
+            .await,
+    )
+    .await;
     assert_eq!(hit, (200, "HIT".into(), b"0123456789".to_vec()));
     assert_eq!(origin.log().len(), 1);
 }
@@ -62,28 +72,57 @@ async fn a_query_makes_no_other_picture_and_never_reaches_the_origin() {
 async fn a_large_picture_comes_from_disk_byte_for_byte() {
     let origin = Origin::start().await;
     let body: Vec<u8> = (0..1_500_000_u32).map(|n| (n % 251) as u8).collect();
-    origin.serve("/big.webp", Reply::picture(&body).header("cache-control", "max-age=600"));
+    origin.serve(
+        "/big.webp",
+        Reply::picture(&body).header("cache-control", "max-age=600"),
+    );
     let node = Node::before(&origin).await;
-    assert_eq!(told(node.get("/big.webp").await).await, (200, "MISS".into(), body.clone()));
+    assert_eq!(
+        told(node.get("/big.webp").await).await,
+        (200, "MISS".into(), body.clone())
+    );
     node.holds(1).await;
-    assert_eq!(told(node.get("/big.webp").await).await, (200, "HIT".into(), body.clone()));
-    let part = node.request("GET", "/big.webp").header("range", "bytes=1000000-1299999");
+    assert_eq!(
+        told(node.get("/big.webp").await).await,
+        (200, "HIT".into(), body.clone())
+    );
+    let part = node
+        .request("GET", "/big.webp")
+        .header("range", "bytes=1000000-1299999");
     let part = part.send().await.expect("an answer");
-    assert_eq!(part.bytes().await.expect("a body"), body[1_000_000..1_300_000]);
+    assert_eq!(
+        part.bytes().await.expect("a body"),
+        body[1_000_000..1_300_000]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_are_answered_with_206_and_416() {
     let (_origin, node) = holding().await;
     let range = async |range: &str| {
-        let request = node.request("GET", "/mount/pic/a.webp").header("range", range);
+        let request = node
+            .request("GET", "/mount/pic/a.webp")
+            .header("range", range);
         let response = request.send().await.expect("an answer");
         let told = header(&response, "content-range").to_owned();
-        (response.status().as_u16(), told, response.bytes().await.expect("a body").to_vec())
+        (
+            response.status().as_u16(),
+            told,
+            response.bytes().await.expect("a body").to_vec(),
+        )
     };
-    assert_eq!(range("bytes=2-4").await, (206, "bytes 2-4/10".into(), b"234".to_vec()));
-    assert_eq!(range("bytes=-3").await, (206, "bytes 7-9/10".into(), b"789".to_vec()));
-    assert_eq!(range("bytes=8-99").await, (206, "bytes 8-9/10".into(), b"89".to_vec()));
+    assert_eq!(
+        range("bytes=2-4").await,
+        (206, "bytes 2-4/10".into(), b"234".to_vec())
+    );
+    assert_eq!(
+        range("bytes=-3").await,
+        (206, "bytes 7-9/10".into(), b"789".to_vec())
+    );
+    assert_eq!(
+        range("bytes=8-99").await,
+        (206, "bytes 8-9/10".into(), b"89".to_vec())
+    );
     let beyond = range("bytes=10-").await;
     assert_eq!((beyond.0, beyond.1.as_str()), (416, "bytes */10"));
 }
@@ -116,14 +155,19 @@ async fn a_range_of_another_version_gets_the_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_it_already_gets_304() {
     let (_origin, node) = holding().await;
-    for (name, value) in [("if-none-match", "\"v0\", \"v1\""), ("if-modified-since", DATE)] {
+    for (name, value) in [
+        ("if-none-match", "\"v0\", \"v1\""),
+        ("if-modified-since", DATE),
+    ] {
         let request = node.request("GET", "/mount/pic/a.webp").header(name, value);
         let response = request.send().await.expect("an answer");
         assert_eq!(response.status(), 304, "{name}");
         assert_eq!(header(&response, "etag"), "\"v1\"");
         assert!(response.bytes().await.expect("a body").is_empty());
     }
-    let request = node.request("GET", "/mount/pic/a.webp").header("if-none-match", "\"v0\"");
+    let request = node
+        .request("GET", "/mount/pic/a.webp")
+        .header("if-none-match", "\"v0\"");
     assert_eq!(request.send().await.expect("an answer").status(), 200);
 }
 
@@ -133,21 +177,36 @@ async fn head_says_the_same_without_the_bytes_and_fills_the_cache() {
     origin.serve("/a.webp", picture());
     let node = Node::before(&origin).await;
     for cache in ["MISS", "HIT"] {
-        let response = node.request("HEAD", "/a.webp").send().await.expect("an answer");
+        let response = node
+            .request("HEAD", "/a.webp")
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(response.status(), 200);
         assert_eq!(header(&response, "content-length"), "10");
         assert_eq!(header(&response, "x-cache"), cache);
         assert!(response.bytes().await.expect("a body").is_empty());
         node.holds(1).await;
     }
-    assert_eq!(origin.log().iter().map(|asked| asked.method.as_str()).collect::<Vec<_>>(), ["GET"]);
+    assert_eq!(
+        origin
+            .log()
+            .iter()
+            .map(|asked| asked.method.as_str())
+            .collect::<Vec<_>>(),
+        ["GET"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_are_only_read() {
     let (_origin, node) = holding().await;
     for method in ["POST", "PUT", "DELETE"] {
-        let response = node.request(method, "/mount/pic/a.webp").send().await.expect("an answer");
+        let response = node
+            .request(method, "/mount/pic/a.webp")
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(response.status(), 405, "{method}");
         assert_eq!(header(&response, "allow"), "GET, HEAD");
     }

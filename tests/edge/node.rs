@@ -74,7 +74,15 @@ impl Node {
         let control = edge.control_addr().expect("a control listener");
         let stop = CancellationToken::new();
         let served = tokio::spawn(edge.serve(stop.clone()));
-        Self { address, control, stop, served, home, settings, client }
+        Self {
+            address,
+            control,
+            stop,
+            served,
+            home,
+            settings,
+            client,
+        }
     }
 
     /// Stops in order, and starts again on the same directory.
@@ -103,7 +111,9 @@ impl Node {
     }
 
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method.parse().expect("a method"), self.url(path)).timeout(PATIENCE)
+        self.client
+            .request(method.parse().expect("a method"), self.url(path))
+            .timeout(PATIENCE)
     }
 
     pub async fn get(&self, path: &str) -> Response {
@@ -112,7 +122,12 @@ impl Node {
 
     pub async fn control(&self, path: &str) -> Response {
         let url = format!("http://{}{path}", self.control);
-        self.client.get(url).timeout(PATIENCE).send().await.expect("an answer")
+        self.client
+            .get(url)
+            .timeout(PATIENCE)
+            .send()
+            .await
+            .expect("an answer")
     }
 
     /// Sends a target as it is, which no proper client would, and gives the status.
@@ -123,7 +138,10 @@ impl Node {
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer).await.expect("an answer");
         let text = String::from_utf8_lossy(&answer);
-        text.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
+        text.split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .expect("a status")
     }
 
     /// Number of pictures held, as the node itself says.
@@ -134,7 +152,10 @@ impl Node {
 
     /// Waits until so many pictures are held.
     pub async fn holds(&self, entries: u64) {
-        eventually("the node holds as many", async || self.entries().await == entries).await;
+        eventually("the node holds as many", async || {
+            self.entries().await == entries
+        })
+        .await;
     }
 }
 
@@ -147,19 +168,32 @@ impl Drop for Node {
 /// A client that follows nothing and trusts nobody.
 pub fn client() -> Client {
     tuyun_chassis::start::install_crypto();
-    let builder = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let builder = Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none());
     builder.build().expect("a client")
 }
 
 /// The value of a header, empty if there is none.
 pub fn header<'a>(response: &'a Response, name: &str) -> &'a str {
-    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    response
+        .headers()
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
 }
 
 /// Status, `X-Cache` and body.
 pub async fn told(response: Response) -> (u16, String, Vec<u8>) {
-    let (status, cache) = (response.status().as_u16(), header(&response, "x-cache").to_owned());
-    (status, cache, response.bytes().await.expect("a whole body").to_vec())
+    let (status, cache) = (
+        response.status().as_u16(),
+        header(&response, "x-cache").to_owned(),
+    );
+    (
+        status,
+        cache,
+        response.bytes().await.expect("a whole body").to_vec(),
+    )
 }
 
 /// Polls until it is so.

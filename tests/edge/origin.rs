@@ -59,7 +59,11 @@ pub struct Reply {
 impl Reply {
     /// Status and nothing else.
     pub fn status(status: u16) -> Self {
-        Self { status, headers: vec![("content-length".into(), "0".into())], steps: vec![] }
+        Self {
+            status,
+            headers: vec![("content-length".into(), "0".into())],
+            steps: vec![],
+        }
     }
 
     /// A picture with its proper length.
@@ -72,7 +76,11 @@ impl Reply {
 
     /// No headers at all: the closing of the connection ends it.
     pub fn bare(status: u16) -> Self {
-        Self { status, headers: vec![], steps: vec![] }
+        Self {
+            status,
+            headers: vec![],
+            steps: vec![],
+        }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -120,13 +128,18 @@ impl Origin {
         tokio::spawn({
             let (script, stop) = (Arc::clone(&script), stop.clone());
             async move {
-                while let Some(Ok((socket, _))) = stop.run_until_cancelled(listener.accept()).await {
+                while let Some(Ok((socket, _))) = stop.run_until_cancelled(listener.accept()).await
+                {
                     let (script, stop) = (Arc::clone(&script), stop.clone());
                     tokio::spawn(stop.run_until_cancelled_owned(talk(socket, script)));
                 }
             }
         });
-        Self { address, script, stop }
+        Self {
+            address,
+            script,
+            stop,
+        }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -143,13 +156,22 @@ impl Origin {
     }
 
     pub fn rule(&self, target: &str, rule: impl Fn(&Asked) -> Reply + Send + Sync + 'static) {
-        self.script.lock().expect("lock").rules.insert(target.into(), Arc::new(rule));
+        self.script
+            .lock()
+            .expect("lock")
+            .rules
+            .insert(target.into(), Arc::new(rule));
     }
 
     /// What it was asked under this target.
     pub fn asked(&self, target: &str) -> Vec<Asked> {
         let script = self.script.lock().expect("lock");
-        script.log.iter().filter(|asked| asked.target == target).cloned().collect()
+        script
+            .log
+            .iter()
+            .filter(|asked| asked.target == target)
+            .cloned()
+            .collect()
     }
 
     /// All it was asked.
@@ -191,11 +213,18 @@ async fn talk(socket: TcpStream, script: Arc<Mutex<Script>>) {
             }
         }
         // Only an answer that keeps its word keeps its connection.
-        let sent: usize = reply.steps.iter().map(|step| match step {
-            Step::Send(bytes) => bytes.len(),
-            Step::Wait(_) => 0,
-        }).sum();
-        let told = reply.headers.iter().find(|(name, _)| name == "content-length");
+        let sent: usize = reply
+            .steps
+            .iter()
+            .map(|step| match step {
+                Step::Send(bytes) => bytes.len(),
+                Step::Wait(_) => 0,
+            })
+            .sum();
+        let told = reply
+            .headers
+            .iter()
+            .find(|(name, _)| name == "content-length");
         if told.is_none_or(|(_, length)| *length != sent.to_string()) {
             return;
         }
@@ -218,8 +247,16 @@ async fn read(socket: &mut BufReader<TcpStream>) -> Option<Asked> {
             None => break,
         }
     }
-    let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let length = headers
+        .get("content-length")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     let mut body = vec![0; length];
     socket.read_exact(&mut body).await.ok()?;
-    Some(Asked { method, target, headers, body })
+    Some(Asked {
+        method,
+        target,
+        headers,
+        body,
+    })
 }

@@ -4,7 +4,9 @@ use crate::node::{Node, header, told};
 use crate::origin::{Origin, Reply};
 
 fn old(body: &[u8]) -> Reply {
-    Reply::picture(body).header("etag", "\"v1\"").header("cache-control", "max-age=0")
+    Reply::picture(body)
+        .header("etag", "\"v1\"")
+        .header("cache-control", "max-age=0")
 }
 
 /// A node that holds a picture which is past its life.
@@ -20,11 +22,16 @@ async fn holding(reply: Reply) -> (Origin, Node) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_picture_is_asked_about_and_served_when_it_still_stands() {
     let (origin, node) = holding(old(b"first")).await;
-    let unchanged = Reply::bare(304).header("etag", "\"v1\"").header("cache-control", "max-age=600");
+    let unchanged = Reply::bare(304)
+        .header("etag", "\"v1\"")
+        .header("cache-control", "max-age=600");
     origin.serve("/a.webp", unchanged.header("content-length", "0"));
     let response = node.get("/a.webp").await;
     assert!(header(&response, "cache-status").starts_with("tuyun-edge; fwd=stale; fwd-status=304"));
-    assert_eq!(told(response).await, (200, "REVALIDATED".into(), b"first".to_vec()));
+    assert_eq!(
+        told(response).await,
+        (200, "REVALIDATED".into(), b"first".to_vec())
+    );
     assert_eq!(origin.log()[1].header("if-none-match"), Some("\"v1\""));
     // The 304 has given it a new life.
     assert_eq!(told(node.get("/a.webp").await).await.1, "HIT");
@@ -34,9 +41,14 @@ async fn a_stale_picture_is_asked_about_and_served_when_it_still_stands() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_picture_that_was_replaced_is_replaced_here() {
     let (origin, node) = holding(old(b"first")).await;
-    let newer = Reply::picture(b"second").header("etag", "\"v2\"").header("cache-control", "max-age=60");
+    let newer = Reply::picture(b"second")
+        .header("etag", "\"v2\"")
+        .header("cache-control", "max-age=60");
     origin.serve("/a.webp", newer);
-    assert_eq!(told(node.get("/a.webp").await).await, (200, "EXPIRED".into(), b"second".to_vec()));
+    assert_eq!(
+        told(node.get("/a.webp").await).await,
+        (200, "EXPIRED".into(), b"second".to_vec())
+    );
     crate::node::eventually("the new one is held", async || {
         told(node.get("/a.webp").await).await.1 == "HIT"
     })
@@ -60,7 +72,10 @@ async fn with_the_origin_gone_what_is_held_is_served_stale() {
     for _ in 0..2 {
         let response = node.get("/a.webp").await;
         assert!(header(&response, "cache-status").starts_with("tuyun-edge; hit; ttl="));
-        assert_eq!(told(response).await, (200, "STALE".into(), b"first".to_vec()));
+        assert_eq!(
+            told(response).await,
+            (200, "STALE".into(), b"first".to_vec())
+        );
     }
 }
 
@@ -69,7 +84,10 @@ async fn an_origin_that_fails_is_as_good_as_gone() {
     for status in [500, 502, 503, 429, 403] {
         let (origin, node) = holding(old(b"first")).await;
         origin.serve("/a.webp", Reply::status(status));
-        assert_eq!(told(node.get("/a.webp").await).await, (200, "STALE".into(), b"first".to_vec()));
+        assert_eq!(
+            told(node.get("/a.webp").await).await,
+            (200, "STALE".into(), b"first".to_vec())
+        );
         assert_eq!(node.entries().await, 1);
     }
 }
@@ -89,9 +107,15 @@ async fn a_picture_past_its_life_is_served_at_once_where_the_origin_allows_it() 
     let gate = crate::origin::Gate::shut();
     let said = "max-age=0, stale-while-revalidate=600";
     let (origin, node) = holding(old(b"first").header("cache-control", said)).await;
-    let waiting = Reply::bare(200).header("content-length", "6").wait(&gate).send(b"second");
+    let waiting = Reply::bare(200)
+        .header("content-length", "6")
+        .wait(&gate)
+        .send(b"second");
     origin.serve("/a.webp", waiting.header("cache-control", "max-age=600"));
-    assert_eq!(told(node.get("/a.webp").await).await, (200, "STALE".into(), b"first".to_vec()));
+    assert_eq!(
+        told(node.get("/a.webp").await).await,
+        (200, "STALE".into(), b"first".to_vec())
+    );
     gate.open();
     crate::node::eventually("the new one is held", async || {
         told(node.get("/a.webp").await).await == (200, "HIT".into(), b"second".to_vec())
@@ -107,7 +131,10 @@ async fn not_known_is_not_absent() {
     let node = Node::before(&origin).await;
 
     let busy = node.get("/busy.webp").await;
-    assert_eq!((busy.status().as_u16(), header(&busy, "retry-after")), (503, "17"));
+    assert_eq!(
+        (busy.status().as_u16(), header(&busy, "retry-after")),
+        (503, "17")
+    );
     let broken = node.get("/broken.webp").await;
     assert_eq!(broken.status(), 502);
     assert_eq!(header(&broken, "content-type"), "application/json");
@@ -118,7 +145,10 @@ async fn not_known_is_not_absent() {
     assert_eq!(gone.status(), 502);
     assert!(!header(&gone, "retry-after").is_empty());
     let text = gone.text().await.expect("a body");
-    assert!(!text.contains(&address), "the origin's address is nobody's business: {text}");
+    assert!(
+        !text.contains(&address),
+        "the origin's address is nobody's business: {text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +160,10 @@ async fn an_origin_that_comes_back_is_asked_at_once() {
     assert_eq!(node.get("/a.webp").await.status(), 502);
     let origin = Origin::at(address).await;
     origin.serve("/a.webp", Reply::picture(b"back"));
-    assert_eq!(told(node.get("/a.webp").await).await, (200, "MISS".into(), b"back".to_vec()));
+    assert_eq!(
+        told(node.get("/a.webp").await).await,
+        (200, "MISS".into(), b"back".to_vec())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,9 +175,18 @@ async fn a_no_of_the_origin_is_believed_for_a_moment_only_until_it_is_purged() {
     }
     assert_eq!(origin.asked("/a.webp").len(), 1);
     origin.serve("/a.webp", Reply::picture(b"here"));
-    let purge = node.request("POST", "/_api/purge").bearer_auth(crate::node::ADMIN);
-    let purge = purge.body("{\"paths\":[\"/a.webp\"]}").send().await.expect("an answer");
-    assert_eq!(purge.text().await.expect("a body"), "{\"code\":0,\"purged\":0}");
+    let purge = node
+        .request("POST", "/_api/purge")
+        .bearer_auth(crate::node::ADMIN);
+    let purge = purge
+        .body("{\"paths\":[\"/a.webp\"]}")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(
+        purge.text().await.expect("a body"),
+        "{\"code\":0,\"purged\":0}"
+    );
     assert_eq!(told(node.get("/a.webp").await).await.2, b"here");
 }
 
@@ -165,11 +207,22 @@ async fn the_backup_helps_when_the_primary_is_gone_fails_or_does_not_have_it() {
         backup.serve(name, Reply::picture(name.as_bytes()));
     }
     primary.serve("/failing.webp", Reply::status(500));
-    assert_eq!(told(node.get("/missing.webp").await).await.2, b"/missing.webp");
-    assert_eq!(told(node.get("/failing.webp").await).await.2, b"/failing.webp");
+    assert_eq!(
+        told(node.get("/missing.webp").await).await.2,
+        b"/missing.webp"
+    );
+    assert_eq!(
+        told(node.get("/failing.webp").await).await.2,
+        b"/failing.webp"
+    );
     drop(primary);
     assert_eq!(told(node.get("/gone.webp").await).await.2, b"/gone.webp");
-    assert!(backup.log().iter().all(|asked| asked.header("authorization").is_none()));
+    assert!(
+        backup
+            .log()
+            .iter()
+            .all(|asked| asked.header("authorization").is_none())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,7 +231,10 @@ async fn the_primary_goes_first_and_gets_the_token() {
     primary.serve("/a.webp", Reply::picture(b"primary"));
     backup.serve("/a.webp", Reply::picture(b"backup"));
     assert_eq!(told(node.get("/a.webp").await).await.2, b"primary");
-    assert_eq!(primary.log()[0].header("authorization"), Some("Bearer origin-token"));
+    assert_eq!(
+        primary.log()[0].header("authorization"),
+        Some("Bearer origin-token")
+    );
     assert!(backup.log().is_empty());
 }
 

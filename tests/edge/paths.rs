@@ -34,7 +34,12 @@ async fn a_path_that_climbs_is_refused_before_anybody_is_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_is_decoded_once_and_encoded_again() {
     let origin = Origin::start().await;
-    for target in ["/%252e%252e/etc/passwd", "/a%20b%3Fc%23d.webp", "/%E5%9B%BE.webp", "/a+b.webp"] {
+    for target in [
+        "/%252e%252e/etc/passwd",
+        "/a%20b%3Fc%23d.webp",
+        "/%E5%9B%BE.webp",
+        "/a+b.webp",
+    ] {
         origin.serve(target, Reply::picture(b"here"));
     }
     let node = Node::before(&origin).await;
@@ -50,7 +55,13 @@ async fn a_path_is_decoded_once_and_encoded_again() {
 async fn control_paths_are_never_pictures_however_they_are_spelt() {
     let origin = Origin::start().await;
     let node = Node::before(&origin).await;
-    for target in ["/_api", "/_api/", "/_api/changes", "/%5Fapi/changes", "/_api/x/y"] {
+    for target in [
+        "/_api",
+        "/_api/",
+        "/_api/changes",
+        "/%5Fapi/changes",
+        "/_api/x/y",
+    ] {
         assert_eq!(node.raw(target).await, 404, "{target}");
     }
     assert!(origin.log().is_empty());
@@ -61,7 +72,11 @@ async fn this_is_no_open_proxy() {
     let (origin, other) = (Origin::start().await, Origin::start().await);
     other.serve("/a.webp", Reply::picture(b"other"));
     let node = Node::before(&origin).await;
-    assert_eq!(node.raw(&format!("http://{}/a.webp", other.address())).await, 404);
+    assert_eq!(
+        node.raw(&format!("http://{}/a.webp", other.address()))
+            .await,
+        404
+    );
     assert!(other.log().is_empty());
     assert_eq!(origin.log()[0].target, "/a.webp");
 }
@@ -74,5 +89,8 @@ async fn the_icon_comes_from_the_pictures_and_its_absence_is_no_error() {
     let origin = Origin::start().await;
     origin.serve("/mount/pic/favicon.webp", Reply::picture(b"icon"));
     let node = Node::before(&origin).await;
-    assert_eq!(crate::node::told(node.get("/favicon.ico").await).await.2, b"icon");
+    assert_eq!(
+        crate::node::told(node.get("/favicon.ico").await).await.2,
+        b"icon"
+    );
 }

@@ -16,7 +16,10 @@ async fn a_redirect_within_the_bases_is_followed_without_the_token() {
         settings.origin.token_file = secret(home, "origin", "origin-token");
     })
     .await;
-    assert_eq!(told(node.get("/a.webp").await).await, (200, "MISS".into(), b"found".to_vec()));
+    assert_eq!(
+        told(node.get("/a.webp").await).await,
+        (200, "MISS".into(), b"found".to_vec())
+    );
     let log = origin.log();
     assert_eq!(log[0].header("authorization"), Some("Bearer origin-token"));
     assert_eq!(log[1].header("authorization"), None);
@@ -52,7 +55,10 @@ async fn three_redirects_are_followed_and_no_more() {
     }
     origin.serve("/4", Reply::picture(b"end"));
     let node = Node::before(&origin).await;
-    assert_eq!(told(node.get("/1").await).await, (200, "MISS".into(), b"end".to_vec()));
+    assert_eq!(
+        told(node.get("/1").await).await,
+        (200, "MISS".into(), b"end".to_vec())
+    );
     assert_eq!(node.get("/0").await.status(), 502);
     origin.serve("/loop", to("/loop"));
     assert_eq!(node.get("/loop").await.status(), 502);

@@ -10,7 +10,9 @@ use crate::node::{Node, client, eventually, settings, told};
 use crate::origin::{Origin, Reply};
 
 fn kept(body: &[u8]) -> Reply {
-    Reply::picture(body).header("cache-control", "max-age=600").header("etag", "\"1\"")
+    Reply::picture(body)
+        .header("cache-control", "max-age=600")
+        .header("etag", "\"1\"")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,10 +32,19 @@ async fn what_is_held_and_what_was_counted_outlive_a_restart() {
     assert_eq!(before[0]["traffic_out"], 700_010);
     // At midnight the first row is another day.
     assert!(after == before || after[1] == before[0]);
-    assert_eq!(told(node.get("/a.webp").await).await, (200, "HIT".into(), b"0123456789".to_vec()));
-    assert_eq!(told(node.get("/b.webp").await).await, (200, "HIT".into(), large));
+    assert_eq!(
+        told(node.get("/a.webp").await).await,
+        (200, "HIT".into(), b"0123456789".to_vec())
+    );
+    assert_eq!(
+        told(node.get("/b.webp").await).await,
+        (200, "HIT".into(), large)
+    );
     let status: Value = node.get("/_api/status").await.json().await.expect("JSON");
-    assert_eq!((&status["get"], &status["traffic_in"]), (&4.into(), &700_010.into()));
+    assert_eq!(
+        (&status["get"], &status["traffic_in"]),
+        (&4.into(), &700_010.into())
+    );
     assert_eq!(origin.log().len(), 2);
 }
 
@@ -41,8 +52,14 @@ async fn what_is_held_and_what_was_counted_outlive_a_restart() {
 async fn a_fetch_that_runs_when_it_stops_is_brought_to_its_end() {
     let origin = Origin::start().await;
     let gate = crate::origin::Gate::shut();
-    let reply = Reply::bare(200).header("content-length", "10").send(b"01234").wait(&gate);
-    origin.serve("/a.webp", reply.send(b"56789").header("cache-control", "max-age=600"));
+    let reply = Reply::bare(200)
+        .header("content-length", "10")
+        .send(b"01234")
+        .wait(&gate);
+    origin.serve(
+        "/a.webp",
+        reply.send(b"56789").header("cache-control", "max-age=600"),
+    );
     let node = Node::before(&origin).await;
     let response = node.get("/a.webp").await;
     let restarting = tokio::spawn(node.restarted());
@@ -71,7 +88,10 @@ async fn damage_on_disk_is_noticed_and_fetched_again() {
         }
     }
     for name in ["/gone.webp", "/short.webp", "/flipped.webp"] {
-        assert_eq!(told(node.get(name).await).await, (200, "MISS".into(), name.into()));
+        assert_eq!(
+            told(node.get(name).await).await,
+            (200, "MISS".into(), name.into())
+        );
         assert_eq!(origin.asked(name).len(), 2);
     }
 }
@@ -110,11 +130,16 @@ async fn beyond_its_size_the_cache_gives_up_what_was_used_least_recently() {
     }
     eventually("enough has gone", async || {
         let status: Value = node.get("/_api/status").await.json().await.expect("JSON");
-        status["cache_bytes"].as_u64().is_some_and(|bytes| bytes <= 102_400)
+        status["cache_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes <= 102_400)
     })
     .await;
     assert_eq!(told(node.get("/29.webp").await).await.1, "HIT");
-    eventually("the files have gone, too", async || bodies(&node).len() <= 10).await;
+    eventually("the files have gone, too", async || {
+        bodies(&node).len() <= 10
+    })
+    .await;
 }
 
 fn bodies(node: &Node) -> Vec<std::path::PathBuf> {
@@ -159,7 +184,12 @@ async fn a_cache_directory_that_cannot_be_used_is_said_with_what_to_do() {
     let home = tempfile::tempdir().expect("a directory");
     std::fs::write(home.path().join("file"), b"").expect("written");
     let mut below_a_file = settings(&origin.base(), home.path());
-    below_a_file.cache.dir = home.path().join("file/cache").to_str().expect("UTF-8").into();
+    below_a_file.cache.dir = home
+        .path()
+        .join("file/cache")
+        .to_str()
+        .expect("UTF-8")
+        .into();
     assert_eq!(refused(below_a_file).await.code(), Code::Unavailable);
 
     let locked = home.path().join("locked");

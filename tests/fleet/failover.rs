@@ -17,7 +17,10 @@ fn when_an_edge_dies_jump_answers_with_the_next_and_then_with_the_origin() {
     let mount = Mount::start(&cloud);
     let redis = Redis::start();
     let jump = Jump::start(&mount.origin, &redis.url());
-    assert_eq!(jump.location("/mount/a.gif"), format!("{}/mount/a.gif", mount.origin));
+    assert_eq!(
+        jump.location("/mount/a.gif"),
+        format!("{}/mount/a.gif", mount.origin)
+    );
     let first = Edge::start(1, &mount.origin, &jump);
     let second = Edge::start(2, &mount.origin, &jump);
     let sent_to = |url: &str| {
@@ -31,5 +34,8 @@ fn when_an_edge_dies_jump_answers_with_the_next_and_then_with_the_origin() {
     sent_to(&second.url);
     assert!(second.stop().success());
     // A node that leaves is gone at once.
-    assert_eq!(jump.location("/mount/a.gif"), format!("{}/mount/a.gif", mount.origin));
+    assert_eq!(
+        jump.location("/mount/a.gif"),
+        format!("{}/mount/a.gif", mount.origin)
+    );
 }

@@ -19,7 +19,9 @@ fn what_php_uploads_comes_back_through_origin_edge_and_jump() {
     let jump = Jump::start(&mount.origin, &redis.url());
     let edge = Edge::start(1, &mount.origin, &jump);
     until("jump knows the edge", || {
-        jump.location("/mount/x").starts_with(&edge.url).then_some(())
+        jump.location("/mount/x")
+            .starts_with(&edge.url)
+            .then_some(())
     });
     let root = mount.point.display().to_string();
 
@@ -35,7 +37,11 @@ fn what_php_uploads_comes_back_through_origin_edge_and_jump() {
         pictures.push((path, bytes));
     }
     for (path, _) in &pictures {
-        assert_eq!(cloud.0.read_file(&format!("share/mount/{path}")), None, "held back");
+        assert_eq!(
+            cloud.0.read_file(&format!("share/mount/{path}")),
+            None,
+            "held back"
+        );
     }
 
     cloud.0.release(Route::PutContent);
@@ -52,7 +58,10 @@ fn what_php_uploads_comes_back_through_origin_edge_and_jump() {
     let tag = whole.header("etag").to_owned();
     let part = http::get(&url, &[("range", "bytes=10-19")]);
     assert_eq!((part.status, part.body.as_slice()), (206, &bytes[10..20]));
-    assert_eq!(part.header("content-range"), format!("bytes 10-19/{}", bytes.len()));
+    assert_eq!(
+        part.header("content-range"),
+        format!("bytes 10-19/{}", bytes.len())
+    );
     let same = http::get(&url, &[("if-none-match", &tag)]);
     assert_eq!((same.status, same.body.len()), (304, 0));
     let through = format!("{}mount/{path}", edge.url);
@@ -63,11 +72,16 @@ fn what_php_uploads_comes_back_through_origin_edge_and_jump() {
 
     for (path, _) in &pictures {
         assert_eq!(php::run(&["delete", &root, path])["deleted"], true);
-        assert_eq!(http::get(&format!("{}/mount/{path}", mount.origin), &[]).status, 404);
+        assert_eq!(
+            http::get(&format!("{}/mount/{path}", mount.origin), &[]).status,
+            404
+        );
         assert_eq!(php::run(&["view", &root, path])["found"], false);
     }
     cloud.until("the pictures are gone from the drive", |drive| {
-        pictures.iter().all(|(path, _)| drive.node(&format!("share/mount/{path}")).is_none())
+        pictures
+            .iter()
+            .all(|(path, _)| drive.node(&format!("share/mount/{path}")).is_none())
     });
 }
 
@@ -76,14 +90,23 @@ fn read_everywhere(mount: &Mount, jump: &Jump, edge: &Edge, path: &str, bytes: &
     let viewed = php::run(&["view", &root, path]);
     assert_eq!(viewed["bytes"], bytes.len());
     let from_origin = http::get(&format!("{}/mount/{path}", mount.origin), &[]);
-    assert_eq!((from_origin.status, from_origin.body.as_slice()), (200, bytes));
-    let raw = http::get(&format!("{}/api/raw/?path=/mount/{path}", mount.origin), &[]);
+    assert_eq!(
+        (from_origin.status, from_origin.body.as_slice()),
+        (200, bytes)
+    );
+    let raw = http::get(
+        &format!("{}/api/raw/?path=/mount/{path}", mount.origin),
+        &[],
+    );
     assert_eq!((raw.status, raw.body.as_slice()), (200, bytes));
     let location = jump.location(&format!("/mount/{path}?v=1"));
     assert_eq!(location, format!("{}mount/{path}?v=1", edge.url));
     let from_edge = http::get(&location, &[]);
     assert_eq!((from_edge.status, from_edge.body.as_slice()), (200, bytes));
-    assert_eq!(from_edge.header("content-type"), from_origin.header("content-type"));
+    assert_eq!(
+        from_edge.header("content-type"),
+        from_origin.header("content-type")
+    );
 }
 
 #[test]
@@ -109,7 +132,10 @@ fn six_first_uploads_of_a_day_at_once_all_succeed() {
         let _ = php::finish(child);
     }
     for (_, path, bytes) in &uploads {
-        assert_eq!(std::fs::read(mount.point.join(path)).expect("it is there"), *bytes);
+        assert_eq!(
+            std::fs::read(mount.point.join(path)).expect("it is there"),
+            *bytes
+        );
         cloud.has(&format!("share/mount/{path}"), bytes);
     }
     let folders: Vec<String> = cloud
@@ -121,6 +147,12 @@ fn six_first_uploads_of_a_day_at_once_all_succeed() {
         .collect();
     assert_eq!(
         folders,
-        ["share", "share/mount", "share/mount/2026", "share/mount/2026/12", "share/mount/2026/12/01"]
+        [
+            "share",
+            "share/mount",
+            "share/mount/2026",
+            "share/mount/2026/12",
+            "share/mount/2026/12/01"
+        ]
     );
 }

@@ -31,7 +31,12 @@ fn files_are_written_in_place_appended_and_cut() {
         file.write_all(b"end").expect("an append");
         drop(file);
         assert_eq!(fs::read(&path).expect("it is there"), b"012AB56789end");
-        OpenOptions::new().write(true).open(&path).expect("open").set_len(5).expect("a cut");
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .expect("open")
+            .set_len(5)
+            .expect("a cut");
         assert_eq!(fs::read(&path).expect("it is there"), b"012AB");
         truncate(&path, 8);
         assert_eq!(fs::read(&path).expect("it is there"), b"012AB\0\0\0");
@@ -65,7 +70,10 @@ fn renames_replace_and_folders_move_with_what_is_in_them() {
         assert_eq!(fs::read(at("moved/e/f")).expect("it is there"), b"f");
         assert!(!at("d").exists());
         cloud.has("share/mount/target", b"new");
-        assert_eq!(cloud.0.node("share/mount/target").expect("just seen").id, id);
+        assert_eq!(
+            cloud.0.node("share/mount/target").expect("just seen").id,
+            id
+        );
         cloud.has("share/mount/moved/e/f", b"f");
         cloud.until("nothing else is left", |drive| drive.file_count() == 2);
     });
@@ -88,7 +96,9 @@ fn folders_are_removed_when_empty_and_names_that_exist_are_refused() {
         assert!(!at("d").exists());
         let odd = fs::write(at("a:b"), b"").expect_err("OneDrive stores no colon");
         assert_eq!(odd.raw_os_error(), Some(libc::EINVAL));
-        cloud.until("the folder is gone", |drive| drive.node("share/mount/d").is_none());
+        cloud.until("the folder is gone", |drive| {
+            drive.node("share/mount/d").is_none()
+        });
     });
 }
 
@@ -97,7 +107,11 @@ fn an_unlinked_file_stays_readable_until_it_is_closed() {
     on_a_mount(|_, mount| {
         let path = mount.point.join("a");
         fs::write(&path, b"bytes").expect("a file");
-        let mut file = File::options().read(true).write(true).open(&path).expect("open");
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .expect("open");
         fs::remove_file(&path).expect("a deletion");
         assert!(!path.exists());
         let mut text = String::new();
@@ -121,20 +135,40 @@ fn owner_modes_times_and_space_are_told_and_locks_are_the_kernels() {
         assert_eq!((root.uid(), root.mode() & 0o777), (0, 0o755));
         assert_eq!(fs::metadata(&path).expect("a stat").mode() & 0o777, 0o644);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod succeeds");
-        assert_eq!(fs::metadata(&path).expect("a stat").mode() & 0o777, 0o644, "and is not shown");
+        assert_eq!(
+            fs::metadata(&path).expect("a stat").mode() & 0o777,
+            0o644,
+            "and is not shown"
+        );
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
-        File::options().write(true).open(&path).expect("open").set_modified(then).expect("a time");
-        assert_eq!(fs::metadata(&path).expect("a stat").modified().expect("a time"), then);
+        File::options()
+            .write(true)
+            .open(&path)
+            .expect("open")
+            .set_modified(then)
+            .expect("a time");
+        assert_eq!(
+            fs::metadata(&path)
+                .expect("a stat")
+                .modified()
+                .expect("a time"),
+            then
+        );
         let space = std::process::Command::new("stat")
             .args(["-f", "-c", "%b %S"])
             .arg(&mount.point)
             .output()
             .expect("coreutils");
         let text = String::from_utf8_lossy(&space.stdout).into_owned();
-        let numbers: Vec<u64> =
-            text.split_whitespace().map(|n| n.parse().expect("a number")).collect();
+        let numbers: Vec<u64> = text
+            .split_whitespace()
+            .map(|n| n.parse().expect("a number"))
+            .collect();
         assert!(numbers[0] * numbers[1] > 1 << 30, "{text}");
-        let (one, other) = (File::open(&path).expect("open"), File::open(&path).expect("open"));
+        let (one, other) = (
+            File::open(&path).expect("open"),
+            File::open(&path).expect("open"),
+        );
         one.lock().expect("a lock");
         assert!(other.try_lock().is_err(), "locked by the first");
         one.unlock().expect("an unlock");
@@ -150,7 +184,13 @@ fn a_folder_of_many_files_lists_each_of_them_once() {
         }
         let mut names: Vec<String> = fs::read_dir(&mount.point)
             .expect("a listing")
-            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .into_string()
+                    .expect("a name")
+            })
             .collect();
         names.sort();
         let expected: Vec<String> = (0..500).map(|n| format!("{n:03}")).collect();

@@ -10,7 +10,11 @@ fn a_new_small_picture_costs_one_request_on_every_kind_of_drive() {
     if !needs::met(&[Need::Root, Need::Fuse]) {
         return;
     }
-    for profile in [Profile::PersonalClassic, Profile::PersonalMigrated, Profile::Business] {
+    for profile in [
+        Profile::PersonalClassic,
+        Profile::PersonalMigrated,
+        Profile::Business,
+    ] {
         let cloud = Cloud::start(profile);
         let mut mount = Mount::prepare(&cloud, &[("drive.poll", "1h")]);
         mount.login(&cloud);
@@ -45,7 +49,10 @@ fn a_large_file_goes_up_in_a_session_and_a_cold_read_costs_one_request() {
         return;
     }
     let cloud = Cloud::start(Profile::Business);
-    cloud.0.put_file("share/mount/cold.jpg", &[7; 200_000]).expect("a file");
+    cloud
+        .0
+        .put_file("share/mount/cold.jpg", &[7; 200_000])
+        .expect("a file");
     let mut mount = Mount::prepare(&cloud, &[("drive.poll", "1h")]);
     mount.login(&cloud);
     mount.run();
@@ -53,10 +60,22 @@ fn a_large_file_goes_up_in_a_session_and_a_cold_read_costs_one_request() {
     std::fs::write(mount.point.join("large.bin"), &bytes).expect("a file");
     cloud.has("share/mount/large.bin", &bytes);
     assert_eq!(cloud.0.count(Route::CreateSession), 1);
-    assert_eq!(cloud.0.node("share/mount/large.bin").expect("just seen").versions, 1);
-    cloud.until("nothing is under way", |drive| drive.requests().iter().all(|entry| entry.done));
+    assert_eq!(
+        cloud
+            .0
+            .node("share/mount/large.bin")
+            .expect("just seen")
+            .versions,
+        1
+    );
+    cloud.until("nothing is under way", |drive| {
+        drive.requests().iter().all(|entry| entry.done)
+    });
     cloud.0.reset_log();
-    assert_eq!(std::fs::read(mount.point.join("cold.jpg")).expect("it is there"), [7; 200_000]);
+    assert_eq!(
+        std::fs::read(mount.point.join("cold.jpg")).expect("it is there"),
+        [7; 200_000]
+    );
     let routes: Vec<Route> = cloud.0.requests().iter().map(|entry| entry.route).collect();
     assert_eq!(routes, [Route::Download]);
 }

@@ -32,15 +32,27 @@ fn two_hundred_pending_pictures_survive_a_kill_and_arrive_once_each() {
     mount.run();
     for n in 0..200 {
         let path = mount.point.join(format!("2026/11/{n}.gif"));
-        assert_eq!(std::fs::read(path).expect("it is there"), picture(n), "picture {n}");
+        assert_eq!(
+            std::fs::read(path).expect("it is there"),
+            picture(n),
+            "picture {n}"
+        );
     }
     for n in 0..200 {
         let path = format!("share/mount/2026/11/{n}.gif");
         cloud.has(&path, &picture(n));
-        assert_eq!(cloud.0.node(&path).expect("just seen").versions, 1, "picture {n}");
+        assert_eq!(
+            cloud.0.node(&path).expect("just seen").versions,
+            1,
+            "picture {n}"
+        );
     }
-    let files =
-        cloud.0.tree().into_iter().filter(|n| n.kind == graph_emulator::NodeKind::File).count();
+    let files = cloud
+        .0
+        .tree()
+        .into_iter()
+        .filter(|n| n.kind == graph_emulator::NodeKind::File)
+        .count();
     assert_eq!(files, 200);
 }
 
@@ -58,12 +70,27 @@ fn a_stop_unmounts_cleanly_and_keeps_what_could_not_be_sent() {
     let status: ExitStatus = mount.stop();
     assert!(status.success(), "{status}\n{}", mount.log());
     assert!(!mount.is_mounted());
-    assert_eq!(std::fs::read_dir(&mount.point).expect("the bare folder").count(), 0);
+    assert_eq!(
+        std::fs::read_dir(&mount.point)
+            .expect("the bare folder")
+            .count(),
+        0
+    );
     cloud.0.release(Route::PutContent);
     mount.run();
-    assert_eq!(std::fs::read(mount.point.join("a.gif")).expect("it is there"), picture(1));
+    assert_eq!(
+        std::fs::read(mount.point.join("a.gif")).expect("it is there"),
+        picture(1)
+    );
     cloud.has("share/mount/a.gif", &picture(1));
-    assert_eq!(cloud.0.node("share/mount/a.gif").expect("just seen").versions, 1);
+    assert_eq!(
+        cloud
+            .0
+            .node("share/mount/a.gif")
+            .expect("just seen")
+            .versions,
+        1
+    );
 }
 
 #[test]
@@ -92,8 +119,14 @@ fn a_start_without_the_drive_serves_what_is_here() {
     let mut mount = Mount::prepare(&cloud, &[("writeback.grace", "1s")]);
     mount.login(&cloud);
     mount.run();
-    cloud.0.put_file("share/mount/seen.gif", &picture(3)).expect("a file");
-    cloud.0.put_file("share/mount/unseen/x.gif", &picture(4)).expect("a file");
+    cloud
+        .0
+        .put_file("share/mount/seen.gif", &picture(3))
+        .expect("a file");
+    cloud
+        .0
+        .put_file("share/mount/unseen/x.gif", &picture(4))
+        .expect("a file");
     harness::wait::until("the file of another client is seen", || {
         std::fs::read(mount.point.join("seen.gif")).ok()
     });
@@ -102,15 +135,24 @@ fn a_start_without_the_drive_serves_what_is_here() {
     mount.kill();
     drop(cloud);
     mount.run();
-    assert_eq!(std::fs::read(mount.point.join("own.gif")).expect("it is here"), picture(2));
-    assert_eq!(std::fs::read(mount.point.join("seen.gif")).expect("it is here"), picture(3));
+    assert_eq!(
+        std::fs::read(mount.point.join("own.gif")).expect("it is here"),
+        picture(2)
+    );
+    assert_eq!(
+        std::fs::read(mount.point.join("seen.gif")).expect("it is here"),
+        picture(3)
+    );
     // Unknown is not absent.
     let unknown = std::fs::metadata(mount.point.join("unseen/x.gif")).expect_err("not here");
     assert_eq!(unknown.raw_os_error(), Some(libc::EIO));
     let absent = std::fs::metadata(mount.point.join("never.gif")).expect_err("known to be absent");
     assert_eq!(absent.raw_os_error(), Some(libc::ENOENT));
     std::fs::write(mount.point.join("new.gif"), picture(5)).expect("writing needs no drive");
-    assert_eq!(std::fs::read(mount.point.join("new.gif")).expect("it is here"), picture(5));
+    assert_eq!(
+        std::fs::read(mount.point.join("new.gif")).expect("it is here"),
+        picture(5)
+    );
 }
 
 #[test]

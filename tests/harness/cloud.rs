@@ -28,7 +28,10 @@ impl Cloud {
     /// # Panics
     /// It never was.
     pub fn until(&self, what: &str, look: impl Fn(&Running) -> bool) {
-        assert!(self.0.block_until(WITHIN, look), "waited {WITHIN:?} in vain until {what}");
+        assert!(
+            self.0.block_until(WITHIN, look),
+            "waited {WITHIN:?} in vain until {what}"
+        );
     }
 
     /// Waits until a file is there with these bytes, in one version.
@@ -36,7 +39,9 @@ impl Cloud {
     /// # Panics
     /// It never was.
     pub fn has(&self, path: &str, bytes: &[u8]) {
-        self.until(path, |drive| drive.read_file(path).as_deref() == Some(bytes));
+        self.until(path, |drive| {
+            drive.read_file(path).as_deref() == Some(bytes)
+        });
     }
 
     /// The token JSON that rclone keeps, for an import.

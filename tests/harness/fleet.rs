@@ -40,14 +40,28 @@ impl Jump {
         settings.insert("listen".into(), format!("127.0.0.1:{port}").into());
         settings.insert("origin".into(), format!("{origin}/").into());
         settings.insert("redis".into(), redis.into());
-        set(&mut settings, "nodes", "token_file", tokens.display().to_string());
-        set(&mut settings, "control", "listen", format!("127.0.0.1:{control}"));
+        set(
+            &mut settings,
+            "nodes",
+            "token_file",
+            tokens.display().to_string(),
+        );
+        set(
+            &mut settings,
+            "control",
+            "listen",
+            format!("127.0.0.1:{control}"),
+        );
         let config = dir.path().join("jump.toml");
         std::fs::write(&config, settings.to_string()).expect("a settings file");
         let config = config.display().to_string();
         let daemon = Daemon::start("tuyun-jump", &["serve", "--config", &config], dir.path());
         let daemon = ready(daemon, &format!("http://127.0.0.1:{control}/healthz"));
-        Self { url: format!("http://127.0.0.1:{port}"), _daemon: daemon, _dir: dir }
+        Self {
+            url: format!("http://127.0.0.1:{port}"),
+            _daemon: daemon,
+            _dir: dir,
+        }
     }
 
     /// Where a visitor is sent.
@@ -92,9 +106,24 @@ impl Edge {
         settings.insert("server_id".into(), id.to_string().into());
         settings.insert("url".into(), url.clone().into());
         set(&mut settings, "origin", "primary", format!("{origin}/"));
-        set(&mut settings, "cache", "dir", dir.path().join("cache").display().to_string());
-        set(&mut settings, "jump", "token_file", token.display().to_string());
-        set(&mut settings, "control", "listen", format!("127.0.0.1:{control}"));
+        set(
+            &mut settings,
+            "cache",
+            "dir",
+            dir.path().join("cache").display().to_string(),
+        );
+        set(
+            &mut settings,
+            "jump",
+            "token_file",
+            token.display().to_string(),
+        );
+        set(
+            &mut settings,
+            "control",
+            "listen",
+            format!("127.0.0.1:{control}"),
+        );
         if let Some(section) = settings.get_mut("jump").and_then(toml::Value::as_table_mut) {
             let urls = vec![toml::Value::String(format!("{}/", jump.url))];
             section.insert("urls".into(), toml::Value::Array(urls));
@@ -104,7 +133,11 @@ impl Edge {
         let config = config.display().to_string();
         let daemon = Daemon::start("tuyun-edge", &["serve", "--config", &config], dir.path());
         let daemon = ready(daemon, &format!("http://127.0.0.1:{control}/healthz"));
-        Self { url, daemon, _dir: dir }
+        Self {
+            url,
+            daemon,
+            _dir: dir,
+        }
     }
 
     /// Ends it without a word.

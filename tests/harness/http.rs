@@ -63,7 +63,8 @@ pub fn get(url: &str, headers: &[(&str, &str)]) -> Reply {
 /// Nobody answered.
 #[must_use]
 pub fn post(url: &str, body: &serde_json::Value) -> Reply {
-    send(reqwest::Method::POST, url, &[], Some(body)).unwrap_or_else(|| panic!("no answer from {url}"))
+    send(reqwest::Method::POST, url, &[], Some(body))
+        .unwrap_or_else(|| panic!("no answer from {url}"))
 }
 
 fn send(
@@ -86,10 +87,17 @@ fn send(
             .headers()
             .iter()
             .map(|(name, value)| {
-                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+                (
+                    name.as_str().to_owned(),
+                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                )
             })
             .collect();
         let body = response.bytes().await.ok()?.to_vec();
-        Some(Reply { status, headers, body })
+        Some(Reply {
+            status,
+            headers,
+            body,
+        })
     })
 }

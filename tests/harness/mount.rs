@@ -81,7 +81,10 @@ impl Mount {
         set("drive.client_id", CLIENT_ID.to_owned());
         set("mount.point", point.display().to_string());
         set("origin.listen", format!("127.0.0.1:{origin}"));
-        set("origin.tokens_file", at("origin-tokens").display().to_string());
+        set(
+            "origin.tokens_file",
+            at("origin-tokens").display().to_string(),
+        );
         set("control.socket", at("control.sock").display().to_string());
         set("control.metrics", format!("127.0.0.1:{metrics}"));
         for (key, value) in keys {
@@ -106,9 +109,19 @@ impl Mount {
     pub fn login(&self, cloud: &Cloud) {
         let file = self.dir.path().join("rclone-token.json");
         std::fs::write(&file, cloud.rclone_token()).expect("a token file");
-        let (config, file) = (self.config.display().to_string(), file.display().to_string());
-        let done = run("tuyunfs", &["login", "--rclone", &file, "--config", &config]);
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let (config, file) = (
+            self.config.display().to_string(),
+            file.display().to_string(),
+        );
+        let done = run(
+            "tuyunfs",
+            &["login", "--rclone", &file, "--config", &config],
+        );
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
     }
 
     /// Starts the daemon and waits until the folder is there and it says that it is ready.
@@ -180,7 +193,9 @@ impl Mount {
     pub fn is_mounted(&self) -> bool {
         let point = format!(" {} ", self.point.display());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        mounts.lines().any(|line| line.contains(&point) && line.contains("fuse.tuyunfs"))
+        mounts
+            .lines()
+            .any(|line| line.contains(&point) && line.contains("fuse.tuyunfs"))
     }
 }
 
@@ -188,7 +203,10 @@ impl Drop for Mount {
     fn drop(&mut self) {
         self.daemon = None;
         if self.is_mounted() {
-            let _ = std::process::Command::new("umount").arg("-l").arg(&self.point).status();
+            let _ = std::process::Command::new("umount")
+                .arg("-l")
+                .arg(&self.point)
+                .status();
         }
     }
 }

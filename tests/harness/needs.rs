@@ -39,7 +39,10 @@ pub fn met(needs: &[Need]) -> bool {
     if missing.is_empty() {
         return true;
     }
-    assert!(std::env::var_os("CI").is_none(), "missing on this machine: {missing:?}");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "missing on this machine: {missing:?}"
+    );
     eprintln!("skipped: missing on this machine: {missing:?} (`make deps` installs what it can)");
     false
 }

@@ -6,8 +6,12 @@ use std::process::{Child, Command, Stdio};
 use crate::needs::Need;
 
 /// What these tests need of a machine.
-pub const NEEDS: &[Need] =
-    &[Need::Root, Need::Fuse, Need::Program("php"), Need::Program("redis-server")];
+pub const NEEDS: &[Need] = &[
+    Need::Root,
+    Need::Fuse,
+    Need::Program("php"),
+    Need::Program("redis-server"),
+];
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("lsky/lsky.php")

@@ -28,7 +28,10 @@ pub fn program(name: &str) -> PathBuf {
 /// # Panics
 /// It cannot be started.
 pub fn run(name: &str, args: &[&str]) -> Output {
-    command(name).args(args).output().expect("the program was just found")
+    command(name)
+        .args(args)
+        .output()
+        .expect("the program was just found")
 }
 
 /// One of our programs, about to be started.
@@ -68,7 +71,11 @@ impl Daemon {
     #[must_use]
     pub fn start(name: &str, args: &[&str], dir: &Path) -> Self {
         let log = dir.join(format!("{name}.log"));
-        let file = File::options().create(true).append(true).open(&log).expect("a log in a test's folder");
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log in a test's folder");
         let child = command(name)
             .args(args)
             .env("TUYUN_LOG", "debug")

@@ -32,7 +32,14 @@ impl Redis {
     pub fn start_on(port: u16) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+            ])
             .args(["--appendonly", "no", "--dir"])
             .arg(dir.path())
             .stdout(Stdio::null())
@@ -42,7 +49,11 @@ impl Redis {
         until("Redis takes connections", || {
             std::net::TcpStream::connect(("127.0.0.1", port)).ok()
         });
-        Self { child, port, _dir: dir }
+        Self {
+            child,
+            port,
+            _dir: dir,
+        }
     }
 
     /// Its port.

@@ -20,7 +20,10 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(Instant::now() < end, "waited {DEADLINE:?} in vain until {what}");
+        assert!(
+            Instant::now() < end,
+            "waited {DEADLINE:?} in vain until {what}"
+        );
         std::thread::sleep(LOOK);
     }
 }
@@ -38,7 +41,10 @@ pub async fn until_async<T, F: Future<Output = Option<T>>>(
         if let Some(seen) = look().await {
             return seen;
         }
-        assert!(Instant::now() < end, "waited {DEADLINE:?} in vain until {what}");
+        assert!(
+            Instant::now() < end,
+            "waited {DEADLINE:?} in vain until {what}"
+        );
         tokio::time::sleep(LOOK).await;
     }
 }
