@@ -5,16 +5,19 @@
 //! [`run`](daemon::run) wires them together.
 
 pub mod auth;
+pub mod cli;
 pub mod content;
+pub mod control;
 pub mod daemon;
 pub mod graph;
-pub mod tree;
 pub mod mount;
 pub mod origin;
 pub mod outbox;
 pub mod ports;
 #[cfg(test)]
 mod scripted;
+pub mod serve;
 pub mod settings;
 pub mod sync;
+pub mod tree;
 pub mod vfs;

@@ -1,2 +1,7 @@
-//! tuyunfs.
-fn main() {}
+//! `tuyunfs`: a OneDrive folder, mounted.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tuyunfs::cli::main()
+}

@@ -29,7 +29,7 @@ use tuyun_chassis::exit::{Code, Explain};
 use tuyun_chassis::settings::SettingsError;
 
 pub use self::attributes::Appearance;
-pub use self::place::{Place, prepare, unmount, unmount_stale};
+pub use self::place::{Place, is_mounted, prepare, unmount, unmount_stale};
 pub use self::session::{Ended, Mounted, mount};
 
 /// What the kernel shows as the filesystem's type, and `mount -t` takes: `findmnt -t` and the

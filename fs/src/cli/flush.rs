@@ -1,0 +1,100 @@
+//! `tuyunfs flush`: sends what is pending, and waits for it if asked to.
+
+use std::time::Duration;
+
+use tuyun_chassis::exit::{Code, Failure};
+
+use super::output::say;
+use crate::control::client::report;
+use crate::control::{Order, Report};
+use crate::settings::Settings;
+
+/// How often the daemon is asked while waiting. A person watches, and a look costs it little.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(super) fn run(matches: &clap::ArgMatches, settings: &Settings) -> Result<(), Failure> {
+    let socket = &settings.control.socket;
+    let mut now = report(socket, Order::Flush)?;
+    if !matches.get_flag("wait") {
+        return say(&format!("{}\n", summary(&now)));
+    }
+    let mut told = String::new();
+    // Waits for as long as the person does: Ctrl-C ends it, and nothing is lost by that.
+    while left(&now) > 0 {
+        let line = summary(&now);
+        if line != told {
+            eprintln!("{line}");
+            told = line;
+        }
+        if let Some(why) = &now.degraded
+            && needs_a_person(&now)
+        {
+            return Err(
+                Failure::new(Code::Permission, format!("not all is sent: {why}"))
+                    .hint("nothing is lost; it is sent once that is put right"),
+            );
+        }
+        std::thread::sleep(LOOK);
+        now = report(socket, Order::Status)?;
+    }
+    match now.local.parked.len() {
+        0 => say("the drive has everything\n"),
+        parked => Err(Failure::new(
+            Code::TryAgain,
+            format!("the drive refuses {parked} changes"),
+        )
+        .hint("see why with `tuyunfs status`, then run `tuyunfs retry`")),
+    }
+}
+
+/// What is pending and not parked.
+fn left(report: &Report) -> usize {
+    report
+        .local
+        .pending
+        .saturating_sub(report.local.parked.len())
+}
+
+fn needs_a_person(report: &Report) -> bool {
+    matches!(
+        report.sign_in,
+        crate::control::report::SignIn::Needed { .. }
+    )
+}
+
+fn summary(report: &Report) -> String {
+    match (left(report), report.local.parked.len()) {
+        (0, 0) => "the drive has everything".into(),
+        (0, parked) => format!("the drive refuses {parked} changes; see `tuyunfs status`"),
+        (left, _) => format!(
+            "{left} changes are on their way, {}",
+            bytesize::ByteSize(report.local.pending_bytes)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::ParkedChange;
+
+    #[test]
+    fn what_is_parked_is_not_waited_for() {
+        let mut report = crate::control::report::example();
+        assert_eq!(
+            (left(&report), summary(&report).as_str()),
+            (0, "the drive has everything")
+        );
+        report.local.pending = 3;
+        report.local.pending_bytes = 2048;
+        assert_eq!(summary(&report), "3 changes are on their way, 2.0 KiB");
+        let parked = ParkedChange {
+            path: "/a".into(),
+            why: "no".into(),
+            since: 0,
+        };
+        report.local.parked = vec![parked.clone(), parked.clone(), parked];
+        assert_eq!(left(&report), 0);
+        assert!(summary(&report).contains("refuses 3"));
+    }
+}

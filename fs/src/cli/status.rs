@@ -1,0 +1,207 @@
+//! `tuyunfs status`: how things stand, for a person or a program.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytesize::ByteSize;
+use tuyun_chassis::exit::{Code, Failure};
+
+use super::output::say;
+use crate::control::client::report;
+use crate::control::report::SignIn;
+use crate::control::{Order, Report};
+use crate::settings::Settings;
+
+/// How often `--watch` looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Parked changes that are shown one by one; `--json` has them all.
+const SHOWN: usize = 20;
+
+pub(super) fn run(matches: &clap::ArgMatches, settings: &Settings) -> Result<(), Failure> {
+    let (json, watch) = (matches.get_flag("json"), matches.get_flag("watch"));
+    loop {
+        let report = report(&settings.control.socket, Order::Status)?;
+        let text = if json {
+            as_json(&report)?
+        } else {
+            as_text(&report, SystemTime::now())
+        };
+        if watch && !json && std::io::stdout().is_terminal() {
+            // Cleared first, so that it stays in one place.
+            say("\x1b[2J\x1b[H")?;
+        }
+        say(&text)?;
+        if !watch {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn as_json(report: &Report) -> Result<String, Failure> {
+    serde_json::to_string(report)
+        .map(|text| text + "\n")
+        .map_err(|error| Failure::new(Code::Failure, "cannot write the report").because(&error))
+}
+
+fn as_text(report: &Report, now: SystemTime) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "{name:<9} {value}");
+    };
+    let Report { local, drive, .. } = report;
+    line(
+        "tuyunfs",
+        format!(
+            "{}, process {}, up {}",
+            report.version,
+            report.pid,
+            ago(report.since, now)
+        ),
+    );
+    if let Some(why) = &report.degraded {
+        line("degraded", why.clone());
+    }
+    line(
+        "mount",
+        match &report.mount {
+            Some(mount) => format!("{} ({})", mount.point.display(), mount.mode),
+            None => "none, the origin only".into(),
+        },
+    );
+    if let Some(origin) = &report.origin {
+        line("origin", origin.clone());
+    }
+    let (free, total) = (ByteSize(drive.space_free), ByteSize(drive.space_total));
+    line(
+        "drive",
+        format!(
+            "{}, folder {}, {free} free of {total}",
+            drive.owner, drive.root
+        ),
+    );
+    line(
+        "sign-in",
+        match &report.sign_in {
+            SignIn::SignedIn => "signed in".into(),
+            SignIn::Needed { why } => format!("needed, run `tuyunfs login`: {why}"),
+            SignIn::Unreachable { why } => format!("cannot be renewed at present: {why}"),
+        },
+    );
+    line(
+        "remote",
+        match (
+            &report.remote.trouble,
+            report.remote.online,
+            report.remote.by_listing,
+        ) {
+            (Some(why), ..) => format!("out of reach: {why}"),
+            (None, true, false) => "followed by delta".into(),
+            (None, true, true) => "followed by listing".into(),
+            (None, false, _) => "not reached yet".into(),
+        },
+    );
+    line("pending", pending(report, now));
+    line(
+        "cache",
+        format!(
+            "{} in {} files; {} files and folders known, {} open",
+            ByteSize(local.cached_bytes),
+            local.cached_files,
+            local.nodes,
+            local.open_files
+        ),
+    );
+    if !local.parked.is_empty() {
+        line(
+            "parked",
+            format!(
+                "{} changes; try again with `tuyunfs retry`",
+                local.parked.len()
+            ),
+        );
+        for parked in local.parked.iter().take(SHOWN) {
+            let since = ago(parked.since, now);
+            line("", format!("{}: {} (for {since})", parked.path, parked.why));
+        }
+        if local.parked.len() > SHOWN {
+            line(
+                "",
+                format!("and {} more; see --json", local.parked.len() - SHOWN),
+            );
+        }
+    }
+    text
+}
+
+fn pending(report: &Report, now: SystemTime) -> String {
+    let local = &report.local;
+    if local.pending == 0 {
+        return "nothing, the drive has everything".into();
+    }
+    let mut text = format!(
+        "{} changes, {}, {} on their way",
+        local.pending,
+        ByteSize(local.pending_bytes),
+        local.sending
+    );
+    if let Some(oldest) = local.oldest_pending {
+        let _ = write!(text, ", the oldest for {}", ago(oldest, now));
+    }
+    text
+}
+
+fn ago(since: u64, now: SystemTime) -> String {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    humantime::format_duration(Duration::from_secs(now.saturating_sub(since))).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::ParkedChange;
+
+    #[test]
+    fn a_person_reads_what_is_pending_parked_cached_and_signed_in() {
+        let mut report = crate::control::report::example();
+        let now = UNIX_EPOCH + Duration::from_secs(report.since + 3661);
+        let calm = as_text(&report, now);
+        assert!(calm.contains("up 1h 1m 1s"), "{calm}");
+        assert!(
+            calm.contains("mount     /mnt/onedrive (fallback)"),
+            "{calm}"
+        );
+        assert!(calm.contains("pending   nothing"), "{calm}");
+        assert!(calm.contains("sign-in   signed in"), "{calm}");
+        assert!(
+            !calm.contains("parked") && !calm.contains("degraded"),
+            "{calm}"
+        );
+
+        report.local.pending = 30;
+        report.local.oldest_pending = Some(report.since + 3600);
+        let parked = |n| ParkedChange {
+            path: format!("/{n}.jpg"),
+            why: "locked".into(),
+            since: 0,
+        };
+        report.local.parked = (0..25).map(parked).collect();
+        report.degraded = Some("the drive cannot be reached".into());
+        let busy = as_text(&report, now);
+        assert!(
+            busy.contains("30 changes") && busy.contains("the oldest for 1m 1s"),
+            "{busy}"
+        );
+        assert!(
+            busy.contains("/0.jpg: locked") && busy.contains("and 5 more"),
+            "{busy}"
+        );
+        assert!(
+            busy.contains("degraded  the drive cannot be reached"),
+            "{busy}"
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! The report as figures, looked up when somebody asks for them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use tuyun_chassis::http::control::Readiness;
+
+use super::report::{Facts, Report, SignIn};
+
+/// How old readiness may be: a balancer asks every few seconds.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A registry with all figures of the daemon.
+#[must_use]
+pub fn registry(facts: Arc<Facts>) -> Registry {
+    let mut registry = Registry::with_prefix("tuyunfs");
+    registry.register_collector(Box::new(Figures(facts)));
+    registry
+}
+
+#[derive(Debug)]
+struct Figures(Arc<Facts>);
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let report = self.0.report();
+        for (name, help, figure) in figures(&report, SystemTime::now()) {
+            let gauge = ConstGauge::new(figure);
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+}
+
+/// All figures; the manual prints this table.
+fn figures(report: &Report, now: SystemTime) -> Vec<(&'static str, &'static str, u64)> {
+    let local = &report.local;
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let oldest = local
+        .oldest_pending
+        .map_or(0, |since| now.saturating_sub(since));
+    vec![
+        (
+            "up_since_seconds",
+            "When the daemon started, in seconds since 1970",
+            report.since,
+        ),
+        (
+            "mounted",
+            "1 when the folder is mounted",
+            report.mount.is_some().into(),
+        ),
+        (
+            "online",
+            "1 when the last look for remote changes reached the drive",
+            report.remote.online.into(),
+        ),
+        (
+            "signed_in",
+            "0 when a person has to sign in",
+            (!matches!(report.sign_in, SignIn::Needed { .. })).into(),
+        ),
+        (
+            "pending_changes",
+            "Changes that the drive does not have yet",
+            local.pending as u64,
+        ),
+        (
+            "pending_bytes",
+            "Bytes that the drive does not have yet",
+            local.pending_bytes,
+        ),
+        (
+            "pending_oldest_seconds",
+            "Age of the oldest of these changes",
+            oldest,
+        ),
+        (
+            "sending",
+            "Requests of changes under way",
+            local.sending as u64,
+        ),
+        (
+            "parked_changes",
+            "Changes that the drive refuses",
+            local.parked.len() as u64,
+        ),
+        (
+            "journal_failing",
+            "1 when nothing can be made durable",
+            local.journal_failing.is_some().into(),
+        ),
+        (
+            "cached_bytes",
+            "Bytes held that the drive has, too",
+            local.cached_bytes,
+        ),
+        (
+            "cached_files",
+            "Files held that the drive has, too",
+            local.cached_files as u64,
+        ),
+        ("known_nodes", "Files and folders known", local.nodes as u64),
+        ("open_files", "Files that are open", local.open_files as u64),
+        (
+            "drive_free_bytes",
+            "Space left on the drive, as far as it tells",
+            report.drive.space_free,
+        ),
+    ]
+}
+
+/// Keeps readiness in step with the report until `stop`: mounted, signed in, journal writable.
+pub async fn keep_ready(facts: Arc<Facts>, readiness: Readiness, stop: CancellationToken) {
+    loop {
+        let report = facts.report();
+        let needed = match &report.sign_in {
+            SignIn::Needed { why } => Some(why.clone()),
+            SignIn::SignedIn | SignIn::Unreachable { .. } => None,
+        };
+        for (part, trouble) in [
+            ("sign_in", needed),
+            ("journal", report.local.journal_failing),
+        ] {
+            match trouble {
+                Some(why) => readiness.down(part, why),
+                None => readiness.up(part),
+            }
+        }
+        if stop
+            .run_until_cancelled(tokio::time::sleep(LOOK))
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_are_those_of_the_report() {
+        let mut report = crate::control::report::example();
+        report.local.pending = 3;
+        report.local.oldest_pending = Some(90);
+        let now = UNIX_EPOCH + Duration::from_secs(100);
+        let table = figures(&report, now);
+        let figure = |name| table.iter().find(|(known, ..)| *known == name).unwrap().2;
+        assert_eq!(figure("pending_changes"), 3);
+        assert_eq!(figure("pending_oldest_seconds"), 10);
+        assert_eq!(
+            (figure("mounted"), figure("signed_in"), figure("online")),
+            (1, 1, 1)
+        );
+        let names: std::collections::HashSet<_> = table.iter().map(|(name, ..)| name).collect();
+        assert_eq!(names.len(), table.len(), "no name twice");
+    }
+}
