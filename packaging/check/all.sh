@@ -55,15 +55,16 @@ tests() {
 }
 
 peers() {
-    [ "$(id -u)" = 0 ] || skip "rclone's view of the emulator needs root"
-    [ -e /dev/fuse ] || skip "rclone's view of the emulator needs /dev/fuse"
-    EMULATOR_BIN=$(built graph-emulator) tests/emulator/peers.sh
+    (needs_root_and_fuse "rclone's view of the emulator") || return
+    EMULATOR_BIN=$PROGRAMS_DIR/graph-emulator tests/emulator/peers.sh
 }
 
 phase "format" cargo fmt --all --check
 phase "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 # The tests start the programs by their path, so these have to be there before.
 phase "build" cargo build --workspace --all-targets --locked || finish
+PROGRAMS_DIR=$(packaging/check/target-dir.sh)/debug
+export PROGRAMS_DIR
 phase "tests" tests
 phase "examples in the documentation" cargo test --workspace --doc --locked
 phase "the emulator, judged by rclone" peers

@@ -14,12 +14,13 @@ demo_needs="$build_needs
 curl                                curl
 cmp                                 diffutils
 mountpoint                          util-linux
+setsid                              util-linux
+findmnt                             util-linux
 "
 test_needs="$demo_needs
 jq                                  jq
 fusermount3                         fuse3
 mount                               mount
-findmnt                             util-linux
 unshare                             util-linux
 ip                                  iproute2
 ps                                  procps
