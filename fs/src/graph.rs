@@ -12,6 +12,8 @@ mod download;
 mod find;
 mod gate;
 mod operations;
+mod send;
+mod session;
 mod upload;
 mod wire;
 

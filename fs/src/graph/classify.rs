@@ -12,117 +12,180 @@ pub(super) enum Verdict {
     /// Final: further tries change nothing, or are for others to decide on.
     Final(DriveError),
     /// The token was refused: get another one, once.
-    Token(String),
-    /// Try again after a while of our own choosing.
+    Token {
+        /// What was said.
+        what: String,
+        /// A new token will not do: the service wants a person to prove more (a claims challenge).
+        person: bool,
+    },
+    /// It did not take effect: try again after a while.
     Again(String),
+    /// Nobody knows whether it took effect.
+    Unclear(String),
     /// Keep silent for so long, all of us.
     Silence(Option<Duration>, String),
 }
 
 /// The parts of a refusal that count.
+#[derive(Default)]
 pub(super) struct Refusal<'a> {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<String>,
+    /// `WWW-Authenticate`.
+    pub(super) challenge: Option<String>,
+    /// The request named the version that it is for.
+    pub(super) conditional: bool,
     pub(super) body: &'a [u8],
 }
 
-/// All codes of an error body from the outside in, and its message. Empty and HTML bodies have none.
-fn codes(body: &[u8]) -> (Vec<String>, String) {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else {
-        return (Vec::new(), String::new());
-    };
-    let mut at = &body["error"];
-    let message = at["message"].as_str().unwrap_or_default().to_owned();
-    let mut codes = Vec::new();
-    // Nested a few levels at most; a bound, since it comes from outside.
-    for _ in 0..8 {
-        codes.extend(at["code"].as_str().map(str::to_owned));
-        at = if at["innerError"].is_object() {
-            &at["innerError"]
-        } else {
-            &at["innererror"]
+/// What an error body says: the codes from the outside in, and the message. Empty and HTML bodies
+/// say nothing.
+struct Told {
+    codes: Vec<String>,
+    message: String,
+}
+
+impl Told {
+    fn read(body: &[u8]) -> Self {
+        let Ok(body) = serde_json::from_slice::<Value>(body) else {
+            return Self {
+                codes: Vec::new(),
+                message: String::new(),
+            };
         };
-        if !at.is_object() {
-            break;
+        let mut at = &body["error"];
+        let message = at["message"].as_str().unwrap_or_default().to_owned();
+        let mut codes = Vec::new();
+        // Nested a few levels at most; a bound, since it comes from outside.
+        for _ in 0..8 {
+            codes.extend(
+                at["code"]
+                    .as_str()
+                    .filter(|code| !code.is_empty())
+                    .map(str::to_owned),
+            );
+            at = if at["innerError"].is_object() {
+                &at["innerError"]
+            } else {
+                &at["innererror"]
+            };
+            if !at.is_object() {
+                break;
+            }
         }
+        Self { codes, message }
     }
-    (codes, message)
+
+    fn has(&self, code: &str) -> bool {
+        self.codes
+            .iter()
+            .any(|held| held.eq_ignore_ascii_case(code))
+    }
+
+    fn says(&self, text: &str) -> bool {
+        self.message.to_lowercase().contains(text)
+    }
+
+    /// Messages are the service's own text and may be long.
+    fn text(&self) -> String {
+        self.message.chars().take(300).collect()
+    }
+
+    /// Open in Office, checked out, or being moved: said with several statuses (section 8.2).
+    fn is_lock(&self) -> bool {
+        self.has("resourceLocked")
+            || ["locked for editing", "checked out", "lock token"]
+                .iter()
+                .any(|text| self.says(text))
+    }
+
+    /// The name is held by an upload that somebody has begun (trap T11).
+    fn is_upload_under_way(&self) -> bool {
+        self.says("upload session already exists") || self.says("currently being uploaded")
+    }
 }
 
 /// Judges a refusal.
 pub(super) fn judge(refusal: &Refusal<'_>) -> Verdict {
-    let (codes, message) = codes(refusal.body);
-    let has = |code: &str| codes.iter().any(|held| held.eq_ignore_ascii_case(code));
-    let code = codes
+    let told = Told::read(refusal.body);
+    let status = refusal.status;
+    let code = told
+        .codes
         .first()
         .cloned()
-        .unwrap_or_else(|| format!("http {}", refusal.status));
-    let refused = || DriveError::Refused {
-        code: code.clone(),
-        message: shortened(&message),
-    };
-    let what = format!("{} {code}", refusal.status);
-    let lower = message.to_lowercase();
-    let lock = ["locked for editing", "checked out", "lock token"]
-        .iter()
-        .any(|t| lower.contains(t));
-    match refusal.status {
-        // A back end that lost its own sign-in says so with 401, and recovers (trap T27).
-        401 if lower.contains("unable to initialize rps") => Verdict::Again(what),
-        401 => Verdict::Token(what),
-        404 if has("ResourceNotFound") || has("itemNotFound") || codes.is_empty() => {
-            Verdict::Final(DriveError::NotFound)
-        }
-        404 => Verdict::Final(DriveError::NotFound),
-        403 | 423 if refusal.status == 423 || lock || has("resourceLocked") => {
-            match refusal.retry_after {
-                Some(silence) => Verdict::Silence(Some(silence), what),
-                None => Verdict::Final(DriveError::Locked(shortened(&message))),
-            }
-        }
-        409 if lock => Verdict::Final(DriveError::Locked(shortened(&message))),
-        // The service's own race on quick saves (trap T22).
-        409 if has("resourceModified") => Verdict::Again(what),
-        409 => Verdict::Final(DriveError::NameTaken),
-        410 => Verdict::Final(resync(
-            refusal,
-            has("resyncChangesUploadDifferences") || has("resyncUploadDifferences"),
-        )),
-        400 if has("syncStateNotFound") || has("resyncRequired") => {
-            Verdict::Final(resync(refusal, false))
-        }
-        400 if lower.contains("change tracking is not supported")
-            || lower.contains("view.delta can only be called") =>
-        {
-            Verdict::Final(DriveError::NotSupported(shortened(&message)))
-        }
-        501 => Verdict::Final(DriveError::NotSupported(shortened(&message))),
-        412 => Verdict::Final(DriveError::Conflict),
-        507 => Verdict::Final(DriveError::QuotaFull),
-        403 if has("quotaLimitReached") || has("insufficientStorage") => {
+        .unwrap_or_else(|| format!("http {status}"));
+    let what = format!("{status} {code}");
+    let locked = || Verdict::Final(DriveError::Locked(told.text()));
+    match status {
+        401 => unauthorized(refusal, &told, what),
+        // Each tells of one item: no reason to hold back the others.
+        423 => locked(),
+        403 | 409 if told.is_lock() || (status == 409 && told.is_upload_under_way()) => locked(),
+        403 if told.has("quotaLimitReached") || told.has("insufficientStorage") => {
             Verdict::Final(DriveError::QuotaFull)
         }
+        404 => Verdict::Final(DriveError::NotFound),
+        // The service's own race on quick saves (trap T22).
+        409 if told.has("resourceModified") => Verdict::Again(what),
+        409 => Verdict::Final(DriveError::NameTaken),
+        412 if !refusal.conditional => Verdict::Again(what),
+        412 => Verdict::Final(DriveError::Conflict),
+        410 => Verdict::Final(resync(refusal, &told)),
+        400 if told.has("syncStateNotFound") || told.has("resyncRequired") => {
+            Verdict::Final(resync(refusal, &told))
+        }
+        400 if told.says("change tracking is not supported")
+            || told.says("view.delta can only be called") =>
+        {
+            Verdict::Final(DriveError::NotSupported(told.text()))
+        }
+        501 => Verdict::Final(DriveError::NotSupported(told.text())),
+        507 => Verdict::Final(DriveError::QuotaFull),
         429 | 509 => Verdict::Silence(refusal.retry_after, what),
-        500 | 502 | 503 | 504 => match refusal.retry_after {
-            Some(silence) => Verdict::Silence(Some(silence), what),
-            None => Verdict::Again(what),
-        },
-        408 => Verdict::Again(what),
-        _ => Verdict::Final(refused()),
+        500 | 502 | 503 | 504 if refusal.retry_after.is_some() => {
+            Verdict::Silence(refusal.retry_after, what)
+        }
+        // Some of these come after the effect took place (section 7.3, trap T15). A range that
+        // does not fit an upload session may be there already (trap T13).
+        408 | 416 | 500 | 502 | 503 | 504 => Verdict::Unclear(what),
+        // Not the service, but something on the way to it.
+        300..=399 => Verdict::Unclear(what),
+        _ => Verdict::Final(DriveError::Refused {
+            code: told.innermost(code),
+            message: told.text(),
+        }),
     }
 }
 
-fn resync(refusal: &Refusal<'_>, keep_local: bool) -> DriveError {
+fn unauthorized(refusal: &Refusal<'_>, told: &Told, what: String) -> Verdict {
+    // A back end that lost its own sign-in says so with 401, and recovers (trap T27).
+    if told.says("unable to initialize rps") {
+        return Verdict::Again(what);
+    }
+    let challenged = refusal
+        .challenge
+        .as_ref()
+        .is_some_and(|it| it.contains("insufficient_claims"));
+    Verdict::Token {
+        what,
+        person: challenged || told.has("insufficient_claims"),
+    }
+}
+
+fn resync(refusal: &Refusal<'_>, told: &Told) -> DriveError {
     DriveError::Resync {
         start: refusal.location.clone().map(DeltaLink),
-        keep_local,
+        keep_local: told.has("resyncChangesUploadDifferences")
+            || told.has("resyncUploadDifferences"),
     }
 }
 
-/// Messages are the service's own text and may be long.
-fn shortened(message: &str) -> String {
-    message.chars().take(300).collect()
+impl Told {
+    /// The outer codes are general (`invalidRequest`), the inner ones say what it is about.
+    fn innermost(&self, otherwise: String) -> String {
+        self.codes.last().cloned().unwrap_or(otherwise)
+    }
 }
 
 #[cfg(test)]
@@ -130,18 +193,22 @@ mod tests {
     use super::*;
 
     fn judged(status: u16, body: &str) -> String {
-        let body = body.as_bytes();
-        let refusal = Refusal {
+        told(&Refusal {
             status,
-            retry_after: None,
-            location: None,
-            body,
-        };
-        match judge(&refusal) {
+            conditional: true,
+            body: body.as_bytes(),
+            ..Refusal::default()
+        })
+    }
+
+    fn told(refusal: &Refusal<'_>) -> String {
+        match judge(refusal) {
             Verdict::Final(error) => format!("{error:?}"),
-            Verdict::Token(_) => "token".into(),
+            Verdict::Token { person: false, .. } => "token".into(),
+            Verdict::Token { person: true, .. } => "person".into(),
             Verdict::Again(_) => "again".into(),
-            Verdict::Silence(..) => "silence".into(),
+            Verdict::Unclear(_) => "unclear".into(),
+            Verdict::Silence(silence, _) => format!("silence {silence:?}"),
         }
     }
 
@@ -153,49 +220,123 @@ mod tests {
 
     #[test]
     fn each_refusal_is_what_the_reference_says_it_is() {
-        assert_eq!(judged(404, &error("itemNotFound", "", "")), "NotFound");
-        assert_eq!(
-            judged(409, &error("nameAlreadyExists", "", "")),
-            "NameTaken"
-        );
-        assert_eq!(judged(409, &error("resourceModified", "", "")), "again");
-        assert_eq!(judged(412, ""), "Conflict");
-        assert_eq!(judged(401, ""), "token");
-        assert_eq!(
-            judged(
-                401,
-                &error("generalException", "", "Unable to initialize RPS")
+        for (status, body, meaning) in [
+            (404, error("itemNotFound", "", ""), "NotFound"),
+            (404, "<html>".into(), "NotFound"),
+            (409, error("nameAlreadyExists", "", ""), "NameTaken"),
+            (409, error("resourceModified", "", ""), "again"),
+            (412, String::new(), "Conflict"),
+            (308, String::new(), "unclear"),
+            (408, String::new(), "unclear"),
+            (416, error("invalidRange", "fragmentOverlap", ""), "unclear"),
+            (423, error("resourceLocked", "", "open"), "Locked(\"open\")"),
+            (
+                403,
+                error("notAllowed", "resourceLocked", "open"),
+                "Locked(\"open\")",
             ),
+            (429, "<html>".into(), "silence None"),
+            (500, String::new(), "unclear"),
+            (503, String::new(), "unclear"),
+            (507, String::new(), "QuotaFull"),
+            (509, String::new(), "silence None"),
+            (
+                403,
+                error("accessDenied", "quotaLimitReached", ""),
+                "QuotaFull",
+            ),
+            (
+                400,
+                error("resyncRequired", "", ""),
+                "Resync { start: None, keep_local: false }",
+            ),
+        ] {
+            assert_eq!(judged(status, &body), meaning, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_named_by_its_innermost_code() {
+        assert_eq!(
+            judged(400, &error("invalidRequest", "pathIsTooLong", "no")),
+            "Refused { code: \"pathIsTooLong\", message: \"no\" }"
+        );
+        assert_eq!(
+            judged(405, ""),
+            "Refused { code: \"http 405\", message: \"\" }"
+        );
+    }
+
+    #[test]
+    fn locks_are_told_by_text_where_the_code_does_not() {
+        let text = "The file is locked for editing by Ada";
+        let locked = format!("Locked(\"{text}\")");
+        assert_eq!(judged(403, &error("accessDenied", "", text)), locked);
+        assert_eq!(judged(409, &error("-1", "", text)), locked);
+        let busy = "An upload session already exists for this file";
+        let taken = error("nameAlreadyExists", "", busy);
+        assert_eq!(judged(409, &taken), format!("Locked(\"{busy}\")"));
+    }
+
+    #[test]
+    fn a_401_is_the_tokens_fault_or_the_back_ends_or_asks_for_a_person() {
+        assert_eq!(judged(401, ""), "token");
+        let lost = error("generalException", "", "Unable to initialize RPS");
+        assert_eq!(judged(401, &lost), "again");
+        let challenge = Some("Bearer error=\"insufficient_claims\", claims=\"e30\"".to_owned());
+        assert_eq!(
+            told(&Refusal {
+                status: 401,
+                challenge,
+                ..Refusal::default()
+            }),
+            "person"
+        );
+    }
+
+    #[test]
+    fn a_412_without_a_condition_is_the_services_own_race() {
+        assert_eq!(
+            told(&Refusal {
+                status: 412,
+                ..Refusal::default()
+            }),
             "again"
         );
+    }
+
+    #[test]
+    fn a_server_error_that_names_a_time_asks_for_silence() {
+        let retry_after = Some(Duration::from_secs(7));
+        let refusal = Refusal {
+            status: 503,
+            retry_after,
+            ..Refusal::default()
+        };
+        assert_eq!(told(&refusal), "silence Some(7s)");
+        let refusal = Refusal {
+            status: 423,
+            retry_after,
+            ..Refusal::default()
+        };
+        assert_eq!(told(&refusal), "Locked(\"\")");
+    }
+
+    #[test]
+    fn a_lost_delta_says_where_to_start_and_whose_word_counts() {
+        let body = error("resyncRequired", "resyncChangesUploadDifferences", "");
+        let location = Some("https://graph.test/v1.0/x".to_owned());
+        let refusal = Refusal {
+            status: 410,
+            location,
+            body: body.as_bytes(),
+            ..Refusal::default()
+        };
         assert_eq!(
-            judged(423, &error("resourceLocked", "", "open")),
-            "Locked(\"open\")"
+            told(&refusal),
+            "Resync { start: Some(DeltaLink(\"https://graph.test/v1.0/x\")), keep_local: true }"
         );
-        assert_eq!(
-            judged(403, &error("accessDenied", "", "it is locked for editing")),
-            "Locked(\"it is locked for editing\")"
-        );
-        assert_eq!(judged(429, "<html>"), "silence");
-        assert_eq!(judged(503, ""), "again");
-        assert_eq!(judged(507, ""), "QuotaFull");
-        assert_eq!(
-            judged(400, &error("invalidRequest", "invalidPath", "no")),
-            "Refused { code: \"invalidRequest\", message: \"no\" }"
-        );
-        assert_eq!(
-            judged(
-                410,
-                &error("resyncRequired", "resyncChangesUploadDifferences", "")
-            ),
-            "Resync { start: None, keep_local: true }"
-        );
-        assert!(
-            judged(
-                400,
-                &error("x", "", "Change tracking is not supported against")
-            )
-            .starts_with("NotSupported")
-        );
+        let none = error("x", "", "Change tracking is not supported against it");
+        assert!(judged(400, &none).starts_with("NotSupported"));
     }
 }

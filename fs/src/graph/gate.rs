@@ -42,11 +42,17 @@ impl Gate {
             .filter(|left| !left.is_zero())
     }
 
-    /// Waits until the gate is open.
-    pub(super) async fn pass(&self) {
+    /// Waits until the gate is open, unless that takes longer than `patience`: then says at once
+    /// how long it would take. The gate may be closed anew while somebody waits.
+    pub(super) async fn pass(&self, patience: Duration) -> Result<(), Duration> {
+        let until = Instant::now() + patience;
         while let Some(left) = self.closed_for() {
+            if Instant::now() + left > until {
+                return Err(left);
+            }
             tokio::time::sleep(left).await;
         }
+        Ok(())
     }
 }
 
@@ -81,8 +87,25 @@ mod tests {
         gate.close(Duration::from_secs(30));
         gate.close(Duration::from_secs(5));
         let start = Instant::now();
-        gate.pass().await;
+        gate.pass(Duration::from_secs(30)).await.unwrap();
         assert!(start.elapsed() >= Duration::from_secs(30));
         assert_eq!(gate.closed_for(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_less_patience_than_the_gate_is_told_at_once() {
+        let gate = Gate::new();
+        gate.close(Duration::from_secs(30));
+        let start = Instant::now();
+        let left = gate.pass(Duration::from_secs(29)).await.unwrap_err();
+        assert!(left > Duration::from_secs(29));
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_beyond_an_hour_is_not_believed() {
+        let gate = Gate::new();
+        gate.close(Duration::from_hours(1_000_000));
+        assert!(gate.closed_for().unwrap() <= LONGEST);
     }
 }

@@ -9,12 +9,13 @@ use reqwest::header::IF_MATCH;
 use serde_json::{Value, json};
 
 use super::address::{child, drive, item, quoted};
-use super::client::{Graph, Reply};
+use super::client::Graph;
+use super::send::unavailable;
 use super::wire::{DOWNLOAD_URL, SELECT, WireDrive, WireItem, WirePage, stamp};
 use crate::ports::{
     DeltaFrom, DeltaLink, DeltaNext, DeltaPage, Download, Drive, DriveError, Quota, Update, Upload,
 };
-use crate::tree::{ETag, Item, ItemId};
+use crate::tree::{ETag, Fold, Item, ItemId};
 
 /// Items a page: what rclone asks of all kinds of drives, and works (section 5.1).
 const PAGE: usize = 1000;
@@ -34,23 +35,9 @@ impl Graph {
         wire.into()
     }
 
-    /// The item of a reply to something that we sent. Some replies are empty though it took
-    /// effect: then the item is asked for.
-    pub(super) async fn made(&self, reply: &Reply, look: &str) -> Result<Item, DriveError> {
-        if reply.body.is_empty() {
-            let url = format!("{}?$select={SELECT},{DOWNLOAD_URL}", self.url(look));
-            let reply = self
-                .wire
-                .graph(Method::GET, &url, |request| request)
-                .await?;
-            return Ok(self.keep(reply.json("the item")?));
-        }
-        Ok(self.keep(reply.json("the item")?))
-    }
-
     async fn page(&self, url: &str) -> Result<WirePage, DriveError> {
         self.wire
-            .graph(Method::GET, url, |request| request)
+            .ask(Method::GET, url, |request| request)
             .await?
             .json("a page of items")
     }
@@ -78,8 +65,9 @@ impl Drive for Graph {
         let url = format!("{}?$select={SELECT},{DOWNLOAD_URL}", self.url(&path));
         let reply = self
             .wire
-            .graph(Method::GET, &url, |request| request)
-            .await?;
+            .ask(Method::GET, &url, |request| request)
+            .await
+            .map_err(gone)?;
         Ok(self.keep(reply.json("the item")?))
     }
 
@@ -89,18 +77,15 @@ impl Drive for Graph {
             "{}?$select={SELECT},{DOWNLOAD_URL}",
             self.url(path.trim_end_matches(':'))
         );
-        let reply = self
-            .wire
-            .graph(Method::GET, &url, |request| request)
-            .await?;
+        let reply = self.wire.ask(Method::GET, &url, |request| request).await?;
         let found = self.keep(reply.json("the item")?);
-        // In some clouds the folder itself comes back for a name that is not there (trap T19);
-        // the name that the drive takes for the same is the one that we asked for.
-        let same = found
-            .name
-            .as_deref()
-            .is_some_and(|held| crate::tree::Fold::of(held) == crate::tree::Fold::of(name));
-        if same && found.id != *folder {
+        if found.id == *folder {
+            // Some clouds give the folder itself for whatever name (trap T19).
+            let children = self.children(folder).await?;
+            let held = children.into_iter().find(|item| is_called(item, name));
+            return held.ok_or(DriveError::NotFound);
+        }
+        if is_called(&found, name) {
             Ok(found)
         } else {
             Err(DriveError::NotFound)
@@ -118,13 +103,10 @@ impl Drive for Graph {
         let mut pages = 0;
         while let Some(url) = next {
             pages += 1;
-            if pages > PAGES {
-                return Err(DriveError::Unavailable {
-                    what: "a listing does not end".into(),
-                    retry_after: None,
-                });
-            }
             let page = self.page(&url).await?;
+            if pages > PAGES || page.next.as_ref() == Some(&url) {
+                return Err(unavailable("a listing does not end"));
+            }
             for wire in page.value {
                 // What the service shows of running uploads (trap T45).
                 if wire
@@ -159,14 +141,17 @@ impl Drive for Graph {
         });
         let reply = self
             .wire
-            .graph(Method::POST, &url, |request| request.json(&body))
+            .ask(Method::POST, &url, |request| request.json(&body))
             .await?;
-        let look = child(&self.drive, parent, name);
-        self.made(&reply, look.trim_end_matches(':')).await
+        match reply.json("the folder") {
+            Ok(made) => Ok(self.keep(made)),
+            // Some replies are empty though it took effect.
+            Err(_) => self.child(parent, name).await,
+        }
     }
 
     async fn upload(&self, upload: Upload) -> Result<Item, DriveError> {
-        self.send(upload).await
+        self.upload_file(upload).await
     }
 
     async fn update(&self, id: &ItemId, update: Update) -> Result<Item, DriveError> {
@@ -184,28 +169,32 @@ impl Drive for Graph {
         }
         let reply = self
             .wire
-            .graph(Method::PATCH, &self.url(&path), |request| {
+            .ask(Method::PATCH, &self.url(&path), |request| {
                 let request = request.json(&body);
                 match &update.held {
                     Some(held) => request.header(IF_MATCH, quoted(held.as_str())),
                     None => request,
                 }
             })
-            .await?;
-        self.made(&reply, &path).await
+            .await
+            .map_err(gone)?;
+        match reply.json("the changed item") {
+            Ok(changed) => Ok(self.keep(changed)),
+            Err(_) => self.item(id).await,
+        }
     }
 
     async fn delete(&self, id: &ItemId, held: Option<&ETag>) -> Result<(), DriveError> {
         let url = self.url(&item(&self.drive, id));
         let deleted = self
             .wire
-            .graph(Method::DELETE, &url, |request| match held {
+            .ask(Method::DELETE, &url, |request| match held {
                 Some(held) => request.header(IF_MATCH, quoted(held.as_str())),
                 None => request,
             })
             .await;
         self.urls.forget(id);
-        match deleted {
+        match deleted.map_err(gone) {
             Ok(_) | Err(DriveError::NotFound) => Ok(()),
             Err(error) => Err(error),
         }
@@ -217,6 +206,7 @@ impl Drive for Graph {
 
     async fn delta(&self, from: DeltaFrom) -> Result<DeltaPage, DriveError> {
         let root = format!("{}/root/delta", self.url(&drive(&self.drive)));
+        let resumed = matches!(from, DeltaFrom::Link(_));
         let url = match from {
             DeltaFrom::Now => format!("{root}?token=latest"),
             DeltaFrom::Start => root,
@@ -225,15 +215,20 @@ impl Drive for Graph {
                 link.0
             }
         };
-        let page = self.page(&url).await?;
+        let page = match self.page(&url).await {
+            Err(DriveError::Refused { message, .. }) if resumed && is_old_link(&message) => {
+                return Err(DriveError::Resync {
+                    start: None,
+                    keep_local: false,
+                });
+            }
+            other => other?,
+        };
         let next = match (page.next, page.delta) {
             (Some(next), _) => DeltaNext::Page(DeltaLink(next)),
             (None, Some(delta)) => DeltaNext::Round(DeltaLink(delta)),
             (None, None) => {
-                return Err(DriveError::Unavailable {
-                    what: "a page of changes does not say how to go on".into(),
-                    retry_after: None,
-                });
+                return Err(unavailable("a page of changes does not say how to go on"));
             }
         };
         let items: Vec<Item> = page.value.into_iter().map(|wire| self.keep(wire)).collect();
@@ -242,11 +237,40 @@ impl Drive for Graph {
 
     async fn quota(&self) -> Result<Option<Quota>, DriveError> {
         let url = format!("{}?$select=id,quota", self.url(&drive(&self.drive)));
-        let reply = self
-            .wire
-            .graph(Method::GET, &url, |request| request)
-            .await?;
+        let reply = self.wire.ask(Method::GET, &url, |request| request).await?;
         let told: WireDrive = reply.json("the drive")?;
         Ok(told.quota.and_then(|quota| quota.told()))
+    }
+}
+
+/// Said of an item and not of a link, 410 means that it is gone for ever (section 8.4).
+fn gone(error: DriveError) -> DriveError {
+    match error {
+        DriveError::Resync { .. } => DriveError::NotFound,
+        other => other,
+    }
+}
+
+/// The name that the drive takes for the same is the one that was asked for.
+fn is_called(item: &Item, name: &str) -> bool {
+    item.name
+        .as_deref()
+        .is_some_and(|held| Fold::of(held) == Fold::of(name))
+}
+
+/// A 400 that means the same as 410 (section 5.2).
+fn is_old_link(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.contains("token") && (message.contains("invalid") || message.contains("expired"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_the_service_cannot_read_is_one_that_is_too_old() {
+        assert!(is_old_link("The provided sync Token is invalid."));
+        assert!(!is_old_link("The name is invalid."));
     }
 }

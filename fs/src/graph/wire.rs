@@ -91,10 +91,11 @@ pub(super) struct WireQuota {
 }
 
 impl WireQuota {
-    /// Zeros mean that the service does not tell (trap T43); what is left may be told as negative.
+    /// Zeros, or nothing, mean that the service does not tell (trap T43); what is left may be told
+    /// as negative.
     pub(super) fn told(&self) -> Option<Quota> {
         let total = u64::try_from(self.total?).ok().filter(|total| *total > 0)?;
-        let remaining = u64::try_from(self.remaining.unwrap_or(0)).unwrap_or(0);
+        let remaining = u64::try_from(self.remaining?).unwrap_or(0);
         Some(Quota {
             total,
             remaining: remaining.min(total),
