@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -15,6 +15,12 @@ use crate::tree::Held;
 
 /// `OneDrive`'s limit for a file (`graph-api.md` 4.3).
 const LARGEST: u64 = 250_000_000_000;
+
+/// Before a seal that failed is tried again: a disk that is full needs somebody to make room.
+const SEAL_AGAIN: Duration = Duration::from_secs(1);
+
+/// Longest wait between such tries: soon enough after the disk is well.
+const SEAL_AGAIN_AT_MOST: Duration = Duration::from_mins(1);
 
 impl Vfs {
     /// Makes and opens a file.
@@ -538,9 +544,13 @@ impl Vfs {
         }
         let (this, file) = (self.clone(), file.clone());
         self.tasks.spawn(async move {
-            if let Err(error) = this.seal_now(&file).await {
+            // Until it is sealed the file stays open here: what was written is what is read.
+            let mut wait = SEAL_AGAIN;
+            while let Err(error) = this.seal_now(&file).await {
                 tracing::error!(node = %file.node, %error,
-                    "cannot seal what was written; it stays in the intent log");
+                    "cannot seal what was written; it stays in the intent log and is tried again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(SEAL_AGAIN_AT_MOST);
             }
             this.leave(&file);
         });
