@@ -2,12 +2,13 @@
 #
 # The scripts ask cargo where it builds, so CARGO_TARGET_DIR and --target-dir settings are heeded.
 
-PREFIX  ?= /usr/local
-DESTDIR ?=
+PREFIX     ?= /usr/local
+DESTDIR    ?=
+SYSCONFDIR ?= /etc
 # mount(8) looks for its helpers in /sbin alone, whatever the prefix.
-SBINDIR ?= /sbin
+SBINDIR    ?= /sbin
 # Where `make install` takes the programs from.
-BUILT   ?= $(shell packaging/check/target-dir.sh)/release
+BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
@@ -70,7 +71,7 @@ deny:
 install:
 	@for program in $(PROGRAMS); do [ -x '$(BUILT)'/$$program ] || \
 		{ echo "$(BUILT)/$$program is not there: run \`make build\` first" >&2; exit 1; }; done
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)/etc/tuyun' \
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(SYSCONFDIR)/tuyun' \
 		'$(DESTDIR)$(PREFIX)/lib/systemd/system' '$(DESTDIR)$(PREFIX)/share/man/man1' \
 		'$(DESTDIR)$(PREFIX)/share/doc/tuyun/settings' \
 		'$(DESTDIR)$(PREFIX)/share/doc/tuyun/supervisor' \
@@ -83,7 +84,9 @@ install:
 			>'$(DESTDIR)$(PREFIX)/lib/systemd/system'/$${unit##*/} || exit 1; done
 	'$(BUILT)/tuyunfs' man >'$(DESTDIR)$(PREFIX)/share/man/man1/tuyunfs.1'
 	install -m 0644 packaging/settings/*.toml '$(DESTDIR)$(PREFIX)/share/doc/tuyun/settings'
-	install -m 0644 packaging/supervisor/*.conf '$(DESTDIR)$(PREFIX)/share/doc/tuyun/supervisor'
+	for profile in packaging/supervisor/*.conf; do \
+		sed 's|/usr/bin/|$(PREFIX)/bin/|' "$$profile" \
+			>'$(DESTDIR)$(PREFIX)/share/doc/tuyun/supervisor'/$${profile##*/} || exit 1; done
 	install -m 0644 packaging/systemd/php-fpm.service.d/*.conf \
 		'$(DESTDIR)$(PREFIX)/share/doc/tuyun/php-fpm.service.d'
 
