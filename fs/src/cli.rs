@@ -16,7 +16,7 @@ mod status;
 mod unmount;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
@@ -32,9 +32,7 @@ const NAME: &str = "tuyunfs";
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    if let Some(called) = arguments.first()
-        && helper::is_called_for(Path::new(called))
-    {
+    if helper::is_called_for(&arguments) {
         return helper::main(&arguments[1..]);
     }
     let matches = match commands::all().try_get_matches_from(arguments) {

@@ -2,7 +2,7 @@
 //!
 //! Arrows point one way. The rim ([`mount`], [`origin`], [`control`], [`graph`], [`auth`]) talks
 //! to the outside; [`vfs`] holds the use cases; [`tree`], [`content`] and [`outbox`] decide.
-//! [`run`](daemon::run) wires them together.
+//! [`serve::run`] wires them together, around the [`Core`](daemon::Core).
 
 pub mod auth;
 pub mod cli;

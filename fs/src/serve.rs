@@ -95,6 +95,7 @@ pub async fn run(
         () = stop.cancelled() => {}
         () = leave.cancelled() => {}
     }
+    leave.cancel(); // from here on the end of the mount is no news
     notify::stopping();
     let patience = CancellationToken::new();
     let asking = tokio::spawn(ask_for_time(patience.clone()));
@@ -151,7 +152,6 @@ impl Rim {
         };
         let facts = Arc::new(Facts {
             vfs: core.vfs.clone(),
-            outbox: core.outbox.clone(),
             sync: core.sync.clone(),
             auth: core.auth.clone(),
             mount: mounted.as_ref().map(|mounted| MountReport {
@@ -206,7 +206,9 @@ impl Rim {
         if let Some(mounted) = &self.mounted {
             let (mut ended, leave, close) = (mounted.ended(), self.leave.clone(), close.clone());
             tasks.spawn(async move {
-                if let Some(ended) = close.run_until_cancelled(ended.wait()).await {
+                if let Some(ended) = close.run_until_cancelled(ended.wait()).await
+                    && !leave.is_cancelled()
+                {
                     match ended {
                         Ok(()) => tracing::info!("stopping, since the folder was unmounted"),
                         Err(error) => tracing::error!(%error, "stopping: the mount broke"),

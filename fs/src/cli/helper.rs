@@ -44,10 +44,19 @@ const SYSTEM: u8 = 2;
 /// mount(8): mount failure.
 const FAILED: u8 = 32;
 
-/// Whether the program was called under a mount helper's name.
-pub(super) fn is_called_for(called: &Path) -> bool {
-    let name = called.file_name().and_then(|name| name.to_str());
-    matches!(name, Some("mount.tuyunfs" | "mount.fuse.tuyunfs"))
+/// Whether the program was called as a mount helper: under its name, or as libfuse's own helper
+/// calls a filesystem, `tuyunfs SOURCE DIR -o OPTIONS`.
+pub(super) fn is_called_for(arguments: &[OsString]) -> bool {
+    let called = arguments
+        .first()
+        .and_then(|called| Path::new(called).file_name());
+    let source = arguments
+        .get(1)
+        .and_then(|source| source.to_str())
+        .unwrap_or_default();
+    called.is_some_and(|name| name == "mount.tuyunfs" || name == "mount.fuse.tuyunfs")
+        || source == "none"
+        || source.starts_with("onedrive:")
 }
 
 /// The whole of `main` under such a name.
@@ -182,21 +191,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_helpers_names_make_it_a_helper() {
-        for name in [
+    fn a_helper_is_known_by_its_name_or_by_its_source() {
+        let called =
+            |line: &str| is_called_for(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        for line in [
             "mount.tuyunfs",
-            "/sbin/mount.tuyunfs",
-            "/usr/sbin/mount.fuse.tuyunfs",
+            "/sbin/mount.tuyunfs none /mnt",
+            "/usr/sbin/mount.fuse.tuyunfs onedrive:/a /mnt -o rw",
+            "tuyunfs onedrive:/a /mnt -o rw,dev,suid",
+            "/usr/bin/tuyunfs none /mnt",
         ] {
-            assert!(is_called_for(Path::new(name)), "{name}");
+            assert!(called(line), "{line}");
         }
-        for name in [
+        for line in [
             "tuyunfs",
-            "/usr/bin/tuyunfs",
-            "mount",
+            "tuyunfs mount",
+            "tuyunfs status",
             "/sbin/mount.tuyunfs/x",
         ] {
-            assert!(!is_called_for(Path::new(name)), "{name}");
+            assert!(!called(line), "{line}");
         }
     }
 

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{AuthState, Authenticator};
 use crate::mount::Mode;
-use crate::outbox::drain::Outbox;
 use crate::sync::{Sync, SyncStatus};
 use crate::vfs::{Status, Vfs};
 
@@ -84,8 +83,6 @@ pub enum SignIn {
 pub struct Facts {
     /// The use cases.
     pub vfs: Arc<Vfs>,
-    /// Changes on their way to the drive.
-    pub outbox: Arc<Outbox>,
     /// Changes that come from it.
     pub sync: Arc<Sync>,
     /// Sign-in.

@@ -33,9 +33,10 @@ impl Appearance {
     /// What `stat` shows of a node.
     #[must_use]
     pub fn show(&self, attr: &Attr) -> FileAttr {
-        let (kind, own, nlink) = match attr.kind {
-            Kind::Directory => (FileType::Directory, self.dir_mode, 2),
-            Kind::File | Kind::Hidden => (FileType::RegularFile, self.file_mode, 1),
+        let (kind, own, nlink, size) = match attr.kind {
+            // The drive counts what is below a folder as its size, which `du` would count again.
+            Kind::Directory => (FileType::Directory, self.dir_mode, 2, 0),
+            Kind::File | Kind::Hidden => (FileType::RegularFile, self.file_mode, 1, attr.size),
         };
         let remembered = attr.mode.and_then(|mode| u16::try_from(mode & 0o7777).ok());
         let (perm, uid, gid) = if self.posix {
@@ -49,8 +50,8 @@ impl Appearance {
         };
         FileAttr {
             ino: INodeNo(attr.node.0),
-            size: attr.size,
-            blocks: attr.size.div_ceil(BLOCK),
+            size,
+            blocks: size.div_ceil(BLOCK),
             atime: attr.mtime,
             mtime: attr.mtime,
             ctime: attr.ctime,
@@ -100,7 +101,10 @@ mod tests {
     #[test]
     fn fixed_shows_one_owner_whatever_was_set() {
         let shown = FIXED.show(&attr(Kind::Directory));
-        assert_eq!((shown.perm, shown.uid, shown.gid), (0o755, 33, 34));
+        assert_eq!(
+            (shown.perm, shown.uid, shown.gid, shown.size),
+            (0o755, 33, 34, 0)
+        );
         let shown = FIXED.show(&attr(Kind::File));
         assert_eq!(
             (shown.perm, shown.uid, shown.gid, shown.blocks),

@@ -249,6 +249,11 @@ impl Wanted {
                 };
                 let device = adopt(number).map_err(failed)?;
                 let session = self.serve(operations, device).map_err(failed)?;
+                // Not to be seen from here, and without it every user may do everything.
+                tracing::info!(
+                    "mounted by another program; `default_permissions` has to be among \
+                    its options, so that the kernel checks who may do what"
+                );
                 Ok((session, Unmount::Other))
             }
             PlaceKind::Directory(point) => {
