@@ -124,10 +124,24 @@ impl<S: Source> Cache<S> {
     ) -> Result<(Self, Upkeep), OpenError> {
         let (store, committer) = Store::open(root, budget, memory)?;
         let absent = Arc::new(Absent::new());
-        let fills =
-            Arc::new(Fills::new(source, Arc::clone(&store), Arc::clone(&absent), counters));
-        let upkeep = Upkeep { committer, store: Arc::clone(&store) };
-        Ok((Self { store, absent, fills }, upkeep))
+        let fills = Arc::new(Fills::new(
+            source,
+            Arc::clone(&store),
+            Arc::clone(&absent),
+            counters,
+        ));
+        let upkeep = Upkeep {
+            committer,
+            store: Arc::clone(&store),
+        };
+        Ok((
+            Self {
+                store,
+                absent,
+                fills,
+            },
+            upkeep,
+        ))
     }
 
     /// What to serve for a path.
@@ -143,11 +157,21 @@ impl<S: Source> Cache<S> {
         };
         let verdict = judge(&stored.record.head, now);
         if verdict == Verdict::Fresh {
-            return Answer::Stored { stored, how: How::Hit, collapsed: false };
+            return Answer::Stored {
+                stored,
+                how: How::Hit,
+                collapsed: false,
+            };
         }
-        let ticket = self.fills.join(path, &key, Some(Arc::clone(&stored.record)));
+        let ticket = self
+            .fills
+            .join(path, &key, Some(Arc::clone(&stored.record)));
         let fetching = self.fetched(&key, ticket, How::Expired);
-        let stale = |stored| Answer::Stored { stored, how: How::Stale, collapsed: false };
+        let stale = |stored| Answer::Stored {
+            stored,
+            how: How::Stale,
+            collapsed: false,
+        };
         match verdict {
             Verdict::Fresh | Verdict::Spent => fetching.await,
             // The task goes on without us.
@@ -206,14 +230,25 @@ impl<S: Source> Cache<S> {
     async fn fetched(&self, key: &Key, mut ticket: Ticket, how: How) -> Answer {
         let collapsed = ticket.collapsed;
         match ticket.outcome().await {
-            Stage::Coming(coming) => {
-                Answer::Coming { coming, reader: ticket.reader, how, collapsed }
-            }
+            Stage::Coming(coming) => Answer::Coming {
+                coming,
+                reader: ticket.reader,
+                how,
+                collapsed,
+            },
             Stage::Settled => {
                 for _ in 0..LOOKS {
                     if let Some(stored) = self.store.lookup(key, Moment::now()).await {
-                        let how = if how == How::Miss { How::Hit } else { How::Revalidated };
-                        return Answer::Stored { stored, how, collapsed };
+                        let how = if how == How::Miss {
+                            How::Hit
+                        } else {
+                            How::Revalidated
+                        };
+                        return Answer::Stored {
+                            stored,
+                            how,
+                            collapsed,
+                        };
                     }
                 }
                 Answer::Failed(Arc::new(FetchError::GivenUp))

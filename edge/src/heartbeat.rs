@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tuyun_protocol::{
-    Base, Farewell, Heartbeat, Nonce, NodeId, Signature, Token, UPDATE_PATH, Whereabouts,
+    Base, Farewell, Heartbeat, NodeId, Nonce, Signature, Token, UPDATE_PATH, Whereabouts,
 };
 
 use crate::settings::{Auth, JumpPlan};
@@ -54,7 +54,11 @@ impl Heart {
     ///
     /// # Errors
     /// The system's certificates cannot be used.
-    pub fn new(plan: JumpPlan, id: NodeId, whereabouts: Whereabouts) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        plan: JumpPlan,
+        id: NodeId,
+        whereabouts: Whereabouts,
+    ) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             // Jump takes the address it sees for ours: a proxy's would be wrong.
@@ -62,7 +66,12 @@ impl Heart {
             .timeout(PATIENCE)
             .user_agent(concat!("tuyun-edge/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { plan, id, whereabouts, client })
+        Ok(Self {
+            plan,
+            id,
+            whereabouts,
+            client,
+        })
     }
 
     /// Beats until `stop`, and says goodbye then.
@@ -117,17 +126,23 @@ impl Heart {
             ttl: Some(self.plan.interval * LEASE),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         };
-        self.send(base, Method::POST, heartbeat.body(self.token_inside())).await
+        self.send(base, Method::POST, heartbeat.body(self.token_inside()))
+            .await
     }
 
     async fn say_goodbye(&self, base: &Base) -> Result<(), BeatError> {
-        let body = Farewell { server_id: self.id.clone() }.body(self.token_inside());
+        let body = Farewell {
+            server_id: self.id.clone(),
+        }
+        .body(self.token_inside());
         let said = timeout(GOODBYE, self.send(base, Method::DELETE, body)).await;
         said.unwrap_or(Err(BeatError::Late(GOODBYE)))
     }
 
     async fn send(&self, base: &Base, method: Method, body: String) -> Result<(), BeatError> {
-        let Some(url) = base.endpoint(UPDATE_PATH) else { return Ok(()) };
+        let Some(url) = base.endpoint(UPDATE_PATH) else {
+            return Ok(());
+        };
         let mut request = self
             .client
             .request(method.clone(), url)
@@ -137,8 +152,14 @@ impl Heart {
             let time = now.map_or(0, |since| since.as_secs());
             let nonce = Nonce::from_random(rand::random());
             let token = &self.plan.token;
-            let signature =
-                Signature::sign(token, method.as_str(), UPDATE_PATH, time, nonce, body.as_bytes());
+            let signature = Signature::sign(
+                token,
+                method.as_str(),
+                UPDATE_PATH,
+                time,
+                nonce,
+                body.as_bytes(),
+            );
             for (name, value) in signature.headers() {
                 request = request.header(name, value);
             }
@@ -149,7 +170,10 @@ impl Heart {
         if status.is_success() {
             return Ok(());
         }
-        Err(BeatError::Refused { status: status.as_u16(), said: said(response).await })
+        Err(BeatError::Refused {
+            status: status.as_u16(),
+            said: said(response).await,
+        })
     }
 
     fn token_inside(&self) -> Option<&Token> {
@@ -161,5 +185,9 @@ impl Heart {
 async fn said(mut response: reqwest::Response) -> String {
     // One piece: a longer one is not worth waiting for.
     let piece = response.chunk().await.ok().flatten().unwrap_or_default();
-    String::from_utf8_lossy(&piece).chars().filter(|c| !c.is_control()).take(SAID).collect()
+    String::from_utf8_lossy(&piece)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(SAID)
+        .collect()
 }

@@ -58,6 +58,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/_api/cache_clean", get(cache_clean::clean))
         .route("/_api/purge", post(purge::purge))
         .route("/_api", any(unknown))
+        .route("/_api/", any(unknown))
         .route("/_api/{*rest}", any(unknown))
         .method_not_allowed_fallback(wrong_method)
         .fallback(picture::show)
@@ -65,7 +66,12 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-async fn limit(State(shared): State<Arc<Shared>>, client: Client, request: Request, next: Next) -> Response {
+async fn limit(
+    State(shared): State<Arc<Shared>>,
+    client: Client,
+    request: Request,
+    next: Next,
+) -> Response {
     match shared.limiter.check(client) {
         Ok(()) => next.run(request).await,
         Err(too_many) => Problem::from(too_many).into_response(),
@@ -77,5 +83,8 @@ async fn unknown() -> Problem {
 }
 
 async fn wrong_method() -> Problem {
-    Problem::of(StatusCode::METHOD_NOT_ALLOWED, "This path does not take this method.")
+    Problem::of(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This path does not take this method.",
+    )
 }

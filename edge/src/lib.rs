@@ -140,7 +140,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Edge
 /// # Errors
 /// What cannot work, and what to do.
 pub fn check(settings: &Settings) -> Result<(), Failure> {
-    Plan::from_settings(settings).map(drop).map_err(Failure::from)
+    Plan::from_settings(settings)
+        .map(drop)
+        .map_err(Failure::from)
 }
 
 /// An edge with its ports taken and its cache open, not yet serving.
@@ -163,7 +165,9 @@ impl Edge {
     pub async fn bind(settings: Settings) -> Result<Self, EdgeError> {
         let plan = Plan::from_settings(&settings)?;
         if plan.transform_missing {
-            tracing::warn!("transform.enabled is on, but this build makes no variants: originals are served");
+            tracing::warn!(
+                "transform.enabled is on, but this build makes no variants: originals are served"
+            );
         }
         let front = Listener::bind(Front::new(plan.listen, "listen").tls(plan.tls)).await?;
         let control = match plan.control {
@@ -175,8 +179,13 @@ impl Edge {
         let opening = {
             let (dir, counters) = (plan.cache_dir, Arc::clone(&counters));
             move || {
-                let (cache, upkeep) =
-                    Cache::open(&dir, plan.budget, plan.memory_bytes, source, Arc::clone(&counters))?;
+                let (cache, upkeep) = Cache::open(
+                    &dir,
+                    plan.budget,
+                    plan.memory_bytes,
+                    source,
+                    Arc::clone(&counters),
+                )?;
                 let ledger = Ledger::open(&dir.join("traffic.redb"), counters)?;
                 Ok::<_, EdgeError>((cache, upkeep, Arc::new(ledger)))
             }
@@ -187,7 +196,10 @@ impl Edge {
             Some(jump) => {
                 let whereabouts = match &jump.url {
                     Some(url) => Whereabouts::At(url.clone()),
-                    None => Whereabouts::Auto { scheme: scheme(&front), port: front.local_addr().port() },
+                    None => Whereabouts::Auto {
+                        scheme: scheme(&front),
+                        port: front.local_addr().port(),
+                    },
                 };
                 Some(Heart::new(jump, plan.id.clone(), whereabouts).map_err(EdgeError::Jump)?)
             }
@@ -209,7 +221,16 @@ impl Edge {
         });
         let public = dress(http::router(Arc::clone(&shared)), plan.proxies);
         let operator = control::router(readiness.clone(), Arc::new(registry));
-        Ok(Self { front, control, public, operator, shared, upkeep, heart, readiness })
+        Ok(Self {
+            front,
+            control,
+            public,
+            operator,
+            shared,
+            upkeep,
+            heart,
+            readiness,
+        })
     }
 
     /// Where visitors come in; with port 0, the port it got.
@@ -229,7 +250,16 @@ impl Edge {
     /// # Errors
     /// Listening ended by itself, or stopping took too long.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), EdgeError> {
-        let Self { front, control, public, operator, shared, upkeep, heart, readiness } = self;
+        let Self {
+            front,
+            control,
+            public,
+            operator,
+            shared,
+            upkeep,
+            heart,
+            readiness,
+        } = self;
         // Cancelled in this order: the heart, the doors, the upkeep, the last writer.
         let (leave, close, tidy, last) = (
             stop.child_token(),
@@ -288,13 +318,21 @@ impl Edge {
 }
 
 fn scheme(front: &Listener) -> Scheme {
-    if front.scheme() == "https" { Scheme::Https } else { Scheme::Http }
+    if front.scheme() == "https" {
+        Scheme::Https
+    } else {
+        Scheme::Http
+    }
 }
 
 /// Tells the supervisor that the program is alive, as often as it wants to know.
 async fn watchdog(stop: CancellationToken) {
     if let Some(period) = notify::watchdog_period() {
-        while stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
+        while stop
+            .run_until_cancelled(tokio::time::sleep(period))
+            .await
+            .is_some()
+        {
             notify::watchdog();
         }
     }

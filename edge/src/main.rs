@@ -5,5 +5,7 @@ use std::process::ExitCode;
 use tuyun_edge::{PROGRAM, check, run};
 
 fn main() -> ExitCode {
-    PROGRAM.main(check, async |settings, stop| Ok(run(settings, stop.token()).await?))
+    PROGRAM.main(check, async |settings, stop| {
+        Ok(run(settings, stop.token()).await?)
+    })
 }

@@ -42,7 +42,11 @@ impl Answers {
 /// All metrics of an edge.
 pub(crate) fn registry(answers: &Answers, counters: Arc<Counters>, store: Arc<Store>) -> Registry {
     let mut registry = Registry::with_prefix("tuyun_edge");
-    registry.register("answers", "Requests for pictures, by result", answers.0.clone());
+    registry.register(
+        "answers",
+        "Requests for pictures, by result",
+        answers.0.clone(),
+    );
     registry.register_collector(Box::new(Figures { counters, store }));
     registry
 }
@@ -59,7 +63,10 @@ impl std::fmt::Debug for Figures {
 }
 
 impl Collector for Figures {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::result::Result<(), std::fmt::Error> {
+    fn encode(
+        &self,
+        mut encoder: DescriptorEncoder<'_>,
+    ) -> std::result::Result<(), std::fmt::Error> {
         let seen = self.counters.read();
         let index = self.store.index();
         let counters = [
@@ -76,11 +83,31 @@ impl Collector for Figures {
             )?)?;
         }
         let gauges = [
-            ("cache", "Bytes of pictures on disk", Some(&Unit::Bytes), index.bytes()),
-            ("cache_limit", "Bytes of pictures that may be on disk", Some(&Unit::Bytes), self.store.budget().max_bytes),
-            ("memory", "Bytes of pictures in memory", Some(&Unit::Bytes), self.store.memory_bytes()),
+            (
+                "cache",
+                "Bytes of pictures on disk",
+                Some(&Unit::Bytes),
+                index.bytes(),
+            ),
+            (
+                "cache_limit",
+                "Bytes of pictures that may be on disk",
+                Some(&Unit::Bytes),
+                self.store.budget().max_bytes,
+            ),
+            (
+                "memory",
+                "Bytes of pictures in memory",
+                Some(&Unit::Bytes),
+                self.store.memory_bytes(),
+            ),
             ("entries", "Pictures on disk", None, index.entries()),
-            ("storing", "Whether pictures can be stored", None, u64::from(self.store.keeps())),
+            (
+                "storing",
+                "Whether pictures can be stored",
+                None,
+                u64::from(self.store.keeps()),
+            ),
         ];
         for (name, help, unit, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

@@ -11,7 +11,10 @@ use tuyun_chassis::settings::{Period, Size, Spec};
 pub use self::plan::{JumpPlan, Plan, PlanError};
 
 /// Where settings come from.
-pub const SPEC: Spec = Spec { prefix: "TUYUN_EDGE", file: "/etc/tuyun/edge.toml" };
+pub const SPEC: Spec = Spec {
+    prefix: "TUYUN_EDGE",
+    file: "/etc/tuyun/edge.toml",
+};
 
 /// All settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -202,7 +205,10 @@ impl Default for JumpSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { per_second: 40, trusted_proxies: Vec::new() }
+        Self {
+            per_second: 40,
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 
@@ -219,6 +225,8 @@ impl Default for TransformSettings {
 
 impl Default for ControlSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:45679".into() }
+        Self {
+            listen: "127.0.0.1:45679".into(),
+        }
     }
 }

@@ -21,20 +21,22 @@ const BELIEVED: Duration = Duration::from_secs(10);
 const AT_MOST: NonZeroUsize = NonZeroUsize::new(10_000).expect("ten thousand is not zero");
 
 /// Names known to be absent, for a while.
-pub struct Absent {
+pub(super) struct Absent {
     until: Mutex<LruCache<Key, Moment>>,
 }
 
 impl Absent {
     /// Nothing is known to be absent.
     #[must_use]
-    pub fn new() -> Self {
-        Self { until: Mutex::new(LruCache::sparse(AT_MOST)) }
+    pub(super) fn new() -> Self {
+        Self {
+            until: Mutex::new(LruCache::sparse(AT_MOST)),
+        }
     }
 
     /// Whether the origin has said so lately.
     #[must_use]
-    pub fn knows(&self, key: &Key, now: Moment) -> bool {
+    pub(super) fn knows(&self, key: &Key, now: Moment) -> bool {
         let mut until = self.until.lock();
         match until.get(key).copied() {
             Some(end) if now < end && end.since(now) <= BELIEVED => true,
@@ -47,13 +49,17 @@ impl Absent {
     }
 
     /// The origin says so now.
-    pub fn learn(&self, key: &Key, now: Moment) {
-        self.until.lock().put(key.clone(), Moment(now.0 + BELIEVED.as_secs()));
+    pub(super) fn learn(&self, key: &Key, now: Moment) {
+        self.until
+            .lock()
+            .put(key.clone(), Moment(now.0 + BELIEVED.as_secs()));
     }
 
     /// Ask again.
-    pub fn forget(&self, scope: &Scope) {
-        self.until.lock().retain(|key, _| !scope.covers(key.as_str()));
+    pub(super) fn forget(&self, scope: &Scope) {
+        self.until
+            .lock()
+            .retain(|key, _| !scope.covers(key.as_str()));
     }
 }
 

@@ -14,7 +14,7 @@ use super::record::{BodyId, Head, Moment, Record};
 
 /// How many entries one change may remove: a purge of a million goes in steps, between which fills
 /// get their turn. One step of this size is some ten milliseconds on a small machine.
-pub const STEP: usize = 1_000;
+pub(super) const STEP: usize = 1_000;
 
 /// One change of the index.
 #[derive(Clone, Debug)]
@@ -96,15 +96,23 @@ impl<'a> Txn<'a> {
 
     /// Writes the sums down: bytes, entries.
     pub(super) fn close(mut self) -> Result<(u64, u64), IndexError> {
-        self.totals.insert("bytes", self.held_bytes).map_err(IndexError::of)?;
-        self.totals.insert("entries", self.held_entries).map_err(IndexError::of)?;
+        self.totals
+            .insert("bytes", self.held_bytes)
+            .map_err(IndexError::of)?;
+        self.totals
+            .insert("entries", self.held_entries)
+            .map_err(IndexError::of)?;
         Ok((self.held_bytes, self.held_entries))
     }
 
     pub(super) fn apply(&mut self, change: &Change) -> Result<Outcome, IndexError> {
         let mut outcome = Outcome::default();
         match change {
-            Change::Put { key, record, doomed } => {
+            Change::Put {
+                key,
+                record,
+                doomed,
+            } => {
                 if !doomed.load(Ordering::Acquire) {
                     self.remove(key, &mut outcome)?;
                     self.insert(key, record)?;
@@ -113,14 +121,28 @@ impl<'a> Txn<'a> {
             }
             Change::Renew { key, body, head } => {
                 if let Some(record) = self.get(key)?.filter(|record| record.body == *body) {
-                    self.replace(key, &record, &Record { head: head.clone(), ..record.clone() })?;
+                    self.replace(
+                        key,
+                        &record,
+                        &Record {
+                            head: head.clone(),
+                            ..record.clone()
+                        },
+                    )?;
                     outcome.done = true;
                 }
             }
             Change::Touch(used) => {
                 for (key, used) in used {
                     if let Some(record) = self.get(key)?.filter(|record| record.used < *used) {
-                        self.replace(key, &record, &Record { used: *used, ..record.clone() })?;
+                        self.replace(
+                            key,
+                            &record,
+                            &Record {
+                                used: *used,
+                                ..record.clone()
+                            },
+                        )?;
                         outcome.done = true;
                     }
                 }
@@ -164,7 +186,9 @@ impl<'a> Txn<'a> {
 
     fn insert(&mut self, key: &Key, record: &Record) -> Result<(), IndexError> {
         let text = serde_json::to_vec(record).map_err(IndexError::Record)?;
-        self.entries.insert(key.as_str(), text.as_slice()).map_err(IndexError::of)?;
+        self.entries
+            .insert(key.as_str(), text.as_slice())
+            .map_err(IndexError::of)?;
         self.uses
             .insert((record.used.0, record.body.0), key.as_str())
             .map_err(IndexError::of)?;
@@ -174,7 +198,9 @@ impl<'a> Txn<'a> {
     }
 
     fn replace(&mut self, key: &Key, old: &Record, new: &Record) -> Result<(), IndexError> {
-        self.uses.remove((old.used.0, old.body.0)).map_err(IndexError::of)?;
+        self.uses
+            .remove((old.used.0, old.body.0))
+            .map_err(IndexError::of)?;
         self.held_bytes = self.held_bytes.saturating_sub(old.size);
         self.held_entries = self.held_entries.saturating_sub(1);
         self.insert(key, new)
@@ -182,7 +208,9 @@ impl<'a> Txn<'a> {
 
     fn remove(&mut self, key: &Key, outcome: &mut Outcome) -> Result<(), IndexError> {
         if let Some(record) = self.get(key)? {
-            self.uses.remove((record.used.0, record.body.0)).map_err(IndexError::of)?;
+            self.uses
+                .remove((record.used.0, record.body.0))
+                .map_err(IndexError::of)?;
             self.held_bytes = self.held_bytes.saturating_sub(record.size);
             self.held_entries = self.held_entries.saturating_sub(1);
             outcome.bytes += record.size;
@@ -203,7 +231,11 @@ impl<'a> Txn<'a> {
     /// The next keys that a purge means, and whether there are more.
     fn covered(&self, scope: &Scope) -> Result<(Vec<Key>, bool), IndexError> {
         let mut keys = Vec::new();
-        for row in self.entries.range(scope.start()..).map_err(IndexError::of)? {
+        for row in self
+            .entries
+            .range(scope.start()..)
+            .map_err(IndexError::of)?
+        {
             let (name, _) = row.map_err(IndexError::of)?;
             if !name.value().starts_with(scope.start()) {
                 break;

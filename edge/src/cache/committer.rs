@@ -38,7 +38,12 @@ impl Committer {
         disk: Arc<Disk>,
         memory: Arc<Memory>,
     ) -> Self {
-        Self { queue, index, disk, memory }
+        Self {
+            queue,
+            index,
+            disk,
+            memory,
+        }
     }
 
     /// Writes until `stop`, and then what waits still.
@@ -60,8 +65,11 @@ impl Committer {
     async fn write(&self, batch: Vec<Job>) {
         let (changes, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| (job.change, job.reply)).unzip();
-        let (index, disk, memory) =
-            (Arc::clone(&self.index), Arc::clone(&self.disk), Arc::clone(&self.memory));
+        let (index, disk, memory) = (
+            Arc::clone(&self.index),
+            Arc::clone(&self.disk),
+            Arc::clone(&self.memory),
+        );
         let written = tokio::task::spawn_blocking(move || {
             let outcomes = index.apply(&changes)?;
             settle(&changes, &outcomes, &disk, &memory);
@@ -76,7 +84,10 @@ impl Committer {
                 }
             }
             Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the index was not written");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the index was not written"
+                );
                 let error = Arc::new(error);
                 for reply in replies {
                     let _ = reply.send(Err(ChangeError::Index(Arc::clone(&error))));

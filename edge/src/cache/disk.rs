@@ -39,7 +39,11 @@ impl Disk {
         for entry in fs::read_dir(&incoming)? {
             fs::remove_file(entry?.path())?;
         }
-        Ok(Self { root: root.to_owned(), run, count: AtomicU32::new(0) })
+        Ok(Self {
+            root: root.to_owned(),
+            run,
+            count: AtomicU32::new(0),
+        })
     }
 
     /// A new file aside.
@@ -51,12 +55,23 @@ impl Disk {
         if count == u32::MAX {
             // Four thousand million fills in one run; a name given twice would mix two pictures.
             self.count.store(u32::MAX, Ordering::Relaxed);
-            return Err(io::Error::other("all body names of this run are used, restart"));
+            return Err(io::Error::other(
+                "all body names of this run are used, restart",
+            ));
         }
         let id = BodyId::new(self.run, count);
         let path = self.root.join("incoming").join(id.to_string());
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        Ok(Aside { id, file, path: Some(path), home: self.path(id) })
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        Ok(Aside {
+            id,
+            file,
+            path: Some(path),
+            home: self.path(id),
+        })
     }
 
     /// Opens a whole body of this size.
@@ -93,14 +108,20 @@ impl Disk {
         let mut found = Vec::new();
         for entry in fs::read_dir(self.root.join("bodies").join(format!("{folder:02x}")))? {
             let name = entry?.file_name();
-            let id = name.to_str().and_then(|text| u64::from_str_radix(text, 16).ok()).map(BodyId);
+            let id = name
+                .to_str()
+                .and_then(|text| u64::from_str_radix(text, 16).ok())
+                .map(BodyId);
             found.extend(id.filter(|id| id.run() < u64::from(self.run)));
         }
         Ok(found)
     }
 
     fn path(&self, id: BodyId) -> PathBuf {
-        self.root.join("bodies").join(format!("{:02x}", id.0 % FOLDERS)).join(id.to_string())
+        self.root
+            .join("bodies")
+            .join(format!("{:02x}", id.0 % FOLDERS))
+            .join(id.to_string())
     }
 }
 
@@ -180,9 +201,15 @@ mod tests {
         aside.write(3, b"ture").expect("write");
         let id = aside.seal().expect("seal");
         let mut found = [0; 7];
-        disk.load(id, 7).expect("load").read_exact_at(&mut found, 0).expect("read");
+        disk.load(id, 7)
+            .expect("load")
+            .read_exact_at(&mut found, 0)
+            .expect("read");
         assert_eq!(&found, b"picture");
-        assert_eq!(disk.load(id, 8).expect_err("wrong size").kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            disk.load(id, 8).expect_err("wrong size").kind(),
+            io::ErrorKind::InvalidData
+        );
     }
 
     #[test]
@@ -208,7 +235,10 @@ mod tests {
     #[test]
     fn only_bodies_of_earlier_runs_can_be_nobodys() {
         let dir = tempfile::tempdir().expect("a directory");
-        let first = Disk::open(dir.path(), 1).expect("open").create().expect("create");
+        let first = Disk::open(dir.path(), 1)
+            .expect("open")
+            .create()
+            .expect("create");
         let old = first.seal().expect("seal");
         let disk = Disk::open(dir.path(), 2).expect("open again");
         disk.create().expect("create").seal().expect("seal");

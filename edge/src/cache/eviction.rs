@@ -45,7 +45,10 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const BUDGET: Budget = Budget { max_bytes: 1_000, max_age: Duration::from_secs(100) };
+    const BUDGET: Budget = Budget {
+        max_bytes: 1_000,
+        max_age: Duration::from_secs(100),
+    };
 
     #[test]
     fn nothing_goes_up_to_the_limit() {

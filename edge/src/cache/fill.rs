@@ -37,7 +37,7 @@ const TURN: Duration = Duration::from_secs(10);
 
 /// How far a fill has come.
 #[derive(Clone, Debug)]
-pub enum Stage {
+pub(super) enum Stage {
     /// The origin is being asked.
     Asking,
     /// A picture comes; read along.
@@ -62,7 +62,7 @@ pub struct Coming {
 }
 
 /// A place among those who wait for a fill.
-pub struct Ticket {
+pub(super) struct Ticket {
     stage: watch::Receiver<Stage>,
     /// Reads along from the first byte.
     pub reader: Reader,
@@ -72,8 +72,11 @@ pub struct Ticket {
 
 impl Ticket {
     /// Waits until it is clear what comes.
-    pub async fn outcome(&mut self) -> Stage {
-        let clear = self.stage.wait_for(|stage| !matches!(stage, Stage::Asking)).await;
+    pub(super) async fn outcome(&mut self) -> Stage {
+        let clear = self
+            .stage
+            .wait_for(|stage| !matches!(stage, Stage::Asking))
+            .await;
         match clear {
             Ok(stage) => stage.clone(),
             Err(_) => Stage::Failed(Arc::new(FetchError::GivenUp)),
@@ -87,8 +90,16 @@ struct Fill {
     doomed: Arc<AtomicBool>,
 }
 
+impl Fill {
+    /// The very response that this record stands for came by this fill, which is about to end:
+    /// whoever finds it too old has to ask again, not to read it once more.
+    fn has_brought(&self, held: &Record) -> bool {
+        matches!(&*self.stage.borrow(), Stage::Coming(coming) if coming.head == held.head)
+    }
+}
+
 /// All fills that run.
-pub struct Fills<S> {
+pub(super) struct Fills<S> {
     source: S,
     store: Arc<Store>,
     absent: Arc<Absent>,
@@ -101,7 +112,12 @@ pub struct Fills<S> {
 
 impl<S: Source> Fills<S> {
     /// None yet.
-    pub fn new(source: S, store: Arc<Store>, absent: Arc<Absent>, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(
+        source: S,
+        store: Arc<Store>,
+        absent: Arc<Absent>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             source,
             store,
@@ -115,31 +131,52 @@ impl<S: Source> Fills<S> {
     }
 
     /// Joins the fill of a key, or starts it. `held` is the version to ask about.
-    pub fn join(self: &Arc<Self>, path: &ImagePath, key: &Key, held: Option<Arc<Record>>) -> Ticket {
+    pub(super) fn join(
+        self: &Arc<Self>,
+        path: &ImagePath,
+        key: &Key,
+        held: Option<Arc<Record>>,
+    ) -> Ticket {
         let mut running = self.running.lock();
         if let Some(fill) = running.get(key)
+            && !held.as_ref().is_some_and(|held| fill.has_brought(held))
             && let Some(reader) = fill.spool.attach()
         {
-            return Ticket { stage: fill.stage.subscribe(), reader, collapsed: true };
+            return Ticket {
+                stage: fill.stage.subscribe(),
+                reader,
+                collapsed: true,
+            };
         }
         let fill = Arc::new(Fill {
             stage: watch::Sender::new(Stage::Asking),
             spool: Spool::new(),
             doomed: Arc::new(AtomicBool::new(false)),
         });
-        let reader = fill.spool.attach().expect("nothing has passed of a spool just made");
+        let reader = fill
+            .spool
+            .attach()
+            .expect("nothing has passed of a spool just made");
         let stage = fill.stage.subscribe();
         running.insert(key.clone(), Arc::clone(&fill));
         drop(running);
-        let work = Work { fills: Arc::clone(self), fill, key: key.clone() };
+        let work = Work {
+            fills: Arc::clone(self),
+            fill,
+            key: key.clone(),
+        };
         let path = path.clone();
         self.tasks.spawn(async move { work.run(&path, held).await });
-        Ticket { stage, reader, collapsed: false }
+        Ticket {
+            stage,
+            reader,
+            collapsed: false,
+        }
     }
 
     /// What is on its way is not to be stored: it was asked for before this purge. Call it before
     /// the store is purged.
-    pub fn doom(&self, scope: &Scope) {
+    pub(super) fn doom(&self, scope: &Scope) {
         self.running.lock().retain(|key, fill| {
             let meant = scope.covers(key.as_str());
             if meant {
@@ -151,18 +188,18 @@ impl<S: Source> Fills<S> {
 
     /// The last fetch failed: those who have something stale to show need not wait for the next.
     #[must_use]
-    pub fn ailing(&self) -> bool {
+    pub(super) fn ailing(&self) -> bool {
         self.ailing.load(Ordering::Relaxed)
     }
 
     /// How many run.
     #[must_use]
-    pub fn running(&self) -> usize {
+    pub(super) fn running(&self) -> usize {
         self.running.lock().len()
     }
 
     /// Waits for the fills that run. No more may be started.
-    pub async fn drain(&self) {
+    pub(super) async fn drain(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -184,7 +221,12 @@ impl<S: Source> Work<S> {
         // Held to the end of the body.
         let turn = timeout(TURN, self.fills.turns.acquire()).await;
         let fetched = match &turn {
-            Ok(Ok(_)) => self.fills.source.fetch(path, held.as_deref().map(|held| &held.head)).await,
+            Ok(Ok(_)) => {
+                self.fills
+                    .source
+                    .fetch(path, held.as_deref().map(|held| &held.head))
+                    .await
+            }
             Ok(Err(_)) => Err(FetchError::GivenUp),
             Err(_) => Err(FetchError::Busy),
         };
@@ -215,19 +257,29 @@ impl<S: Source> Work<S> {
         }
     }
 
-    /// Between the reader's look and our start another fill may have ended.
-    async fn look_again(&self, held: Option<Arc<Record>>) -> Result<Option<Arc<Record>>, AlreadyThere> {
-        let Some(found) = self.fills.store.record(&self.key).await else { return Ok(None) };
+    /// Between the reader's look and our start another fill may have ended. Looks at the body, too:
+    /// a damaged entry is none.
+    async fn look_again(
+        &self,
+        held: Option<Arc<Record>>,
+    ) -> Result<Option<Arc<Record>>, AlreadyThere> {
         let now = Moment::now();
-        let same = held.as_deref().is_some_and(|held| held.head == found.head);
-        if !same && judge(&found.head, now) == Verdict::Fresh {
+        let Some(found) = self.fills.store.lookup(&self.key, now).await else {
+            return Ok(None);
+        };
+        let same = held.is_some_and(|held| held.head == found.record.head);
+        if !same && judge(&found.record.head, now) == Verdict::Fresh {
             return Err(AlreadyThere);
         }
-        Ok(Some(Arc::new(found)))
+        Ok(Some(found.record))
     }
 
     async fn renew(&self, held: &Record, head: Head) {
-        let change = Change::Renew { key: self.key.clone(), body: held.body, head };
+        let change = Change::Renew {
+            key: self.key.clone(),
+            body: held.body,
+            head,
+        };
         if let Err(error) = self.fills.store.commit(change).await {
             // The entry stays stale and is asked about again.
             self.fills.store.not_kept(&error);
@@ -236,7 +288,10 @@ impl<S: Source> Work<S> {
 
     async fn drop_held(&self, held: Option<&Record>) {
         if let Some(held) = held {
-            let change = Change::Remove { key: self.key.clone(), body: held.body };
+            let change = Change::Remove {
+                key: self.key.clone(),
+                body: held.body,
+            };
             if let Err(error) = self.fills.store.commit(change).await {
                 self.fills.store.not_kept(&error);
             }
@@ -252,7 +307,10 @@ impl<S: Source> Work<S> {
     /// Nobody may join any more.
     fn unlist(&self) {
         let mut running = self.fills.running.lock();
-        if running.get(&self.key).is_some_and(|fill| Arc::ptr_eq(fill, &self.fill)) {
+        if running
+            .get(&self.key)
+            .is_some_and(|fill| Arc::ptr_eq(fill, &self.fill))
+        {
             running.remove(&self.key);
         }
     }

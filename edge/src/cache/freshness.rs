@@ -55,7 +55,11 @@ pub enum Verdict {
 #[must_use]
 pub fn judge(head: &Head, now: Moment) -> Verdict {
     let life = &head.lifetime;
-    let stale = if life.strict { Verdict::Spent } else { Verdict::Stale };
+    let stale = if life.strict {
+        Verdict::Spent
+    } else {
+        Verdict::Stale
+    };
     // Made in the future: a clock has jumped back. Which one was right is not known, so ask.
     if head.made.since(now) > CLOCK_SLACK {
         return stale;
@@ -107,12 +111,19 @@ pub fn admit(said: &Said<'_>, now: Moment) -> Option<(Lifetime, Moment)> {
     let fresh = told
         .s_maxage
         .or(told.max_age)
-        .or_else(|| said.expires.map(|at| lasts_until(at, said.date.unwrap_or(now))))
+        .or_else(|| {
+            said.expires
+                .map(|at| lasts_until(at, said.date.unwrap_or(now)))
+        })
         .unwrap_or_else(|| guess(said, now))
         .min(AT_MOST);
     let life = Lifetime {
         fresh_secs: if told.no_cache { 0 } else { fresh.as_secs() },
-        while_revalidate_secs: told.while_revalidate.unwrap_or_default().min(AT_MOST).as_secs(),
+        while_revalidate_secs: told
+            .while_revalidate
+            .unwrap_or_default()
+            .min(AT_MOST)
+            .as_secs(),
         strict: told.must_revalidate || told.no_cache,
     };
     Some((life, now.before(age)))
@@ -125,11 +136,17 @@ fn lasts_until(expires: Option<Moment>, date: Moment) -> Duration {
 
 fn guess(said: &Said<'_>, now: Moment) -> Duration {
     let date = said.date.unwrap_or(now);
-    said.last_modified.map_or(UNSAID, |changed| (date.since(changed) / 10).min(GUESSED_AT_MOST))
+    said.last_modified.map_or(UNSAID, |changed| {
+        (date.since(changed) / 10).min(GUESSED_AT_MOST)
+    })
 }
 
 /// The directives of `Cache-Control` that a shared cache heeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a directive is said or not said"
+)]
 struct Directives {
     no_store: bool,
     no_cache: bool,
@@ -174,7 +191,11 @@ fn split_unquoted(text: &str) -> impl Iterator<Item = &str> {
 /// What cannot be read is no life at all (RFC 9111 4.2.1); what is too large is as much as we take.
 fn seconds(text: &str) -> Duration {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if digits { text.parse().map_or(AT_MOST, Duration::from_secs) } else { Duration::ZERO }
+    if digits {
+        text.parse().map_or(AT_MOST, Duration::from_secs)
+    } else {
+        Duration::ZERO
+    }
 }
 
 #[cfg(test)]

@@ -77,7 +77,11 @@ impl Index {
             txn.open_table(USES).map_err(IndexError::of)?;
             let run = get_total(&totals, "run")? + 1;
             totals.insert("run", run).map_err(IndexError::of)?;
-            (run, get_total(&totals, "bytes")?, get_total(&totals, "entries")?)
+            (
+                run,
+                get_total(&totals, "bytes")?,
+                get_total(&totals, "entries")?,
+            )
         };
         txn.commit().map_err(IndexError::of)?;
         let index = Self {
@@ -87,7 +91,10 @@ impl Index {
             entries: AtomicU64::new(entries),
         };
         // After four thousand million starts the names begin anew; bodies do not live that long.
-        Ok((index, u32::try_from(run & u64::from(u32::MAX)).unwrap_or_default()))
+        Ok((
+            index,
+            u32::try_from(run & u64::from(u32::MAX)).unwrap_or_default(),
+        ))
     }
 
     /// The record under a name.
@@ -96,10 +103,16 @@ impl Index {
     /// The database fails.
     pub fn get(&self, key: &Key) -> Result<Option<Record>, IndexError> {
         let guard = self.database.read();
-        let txn = guard.as_ref().ok_or(IndexError::Closed)?.begin_read().map_err(IndexError::of)?;
+        let txn = guard
+            .as_ref()
+            .ok_or(IndexError::Closed)?
+            .begin_read()
+            .map_err(IndexError::of)?;
         let entries = txn.open_table(ENTRIES).map_err(IndexError::of)?;
         let found = entries.get(key.as_str()).map_err(IndexError::of)?;
-        found.map(|row| serde_json::from_slice(row.value()).map_err(IndexError::Record)).transpose()
+        found
+            .map(|row| serde_json::from_slice(row.value()).map_err(IndexError::Record))
+            .transpose()
     }
 
     /// Carries out a batch of changes, all of them or none, durably.
@@ -136,7 +149,11 @@ impl Index {
     /// The database fails.
     pub fn bodies(&self) -> Result<std::collections::HashSet<u64>, IndexError> {
         let guard = self.database.read();
-        let txn = guard.as_ref().ok_or(IndexError::Closed)?.begin_read().map_err(IndexError::of)?;
+        let txn = guard
+            .as_ref()
+            .ok_or(IndexError::Closed)?
+            .begin_read()
+            .map_err(IndexError::of)?;
         let uses = txn.open_table(USES).map_err(IndexError::of)?;
         let mut bodies = std::collections::HashSet::new();
         for row in uses.iter().map_err(IndexError::of)? {
@@ -150,8 +167,10 @@ impl Index {
         let txn = begin(guard.as_ref().ok_or(IndexError::Closed)?)?;
         let (outcomes, bytes, entries) = {
             let mut work = Txn::open(&txn)?;
-            let outcomes =
-                changes.iter().map(|change| work.apply(change)).collect::<Result<Vec<_>, _>>()?;
+            let outcomes = changes
+                .iter()
+                .map(|change| work.apply(change))
+                .collect::<Result<Vec<_>, _>>()?;
             let (bytes, entries) = work.close()?;
             (outcomes, bytes, entries)
         };
@@ -171,7 +190,10 @@ impl Index {
 }
 
 fn open(path: &Path) -> Result<Database, IndexError> {
-    Database::builder().set_cache_size(PAGES_BYTES).create(path).map_err(IndexError::of)
+    Database::builder()
+        .set_cache_size(PAGES_BYTES)
+        .create(path)
+        .map_err(IndexError::of)
 }
 
 fn begin(database: &Database) -> Result<WriteTransaction, IndexError> {
@@ -185,7 +207,10 @@ pub(super) fn get_total(
     totals: &impl ReadableTable<&'static str, u64>,
     name: &str,
 ) -> Result<u64, IndexError> {
-    Ok(totals.get(name).map_err(IndexError::of)?.map_or(0, |row| row.value()))
+    Ok(totals
+        .get(name)
+        .map_err(IndexError::of)?
+        .map_or(0, |row| row.value()))
 }
 
 #[cfg(test)]

@@ -60,7 +60,9 @@ impl Scope {
     pub fn covers(&self, key: &str) -> bool {
         let rest = |path: &ImagePath| key.strip_prefix(path.as_str());
         match self {
-            Self::Picture(path) => rest(path).is_some_and(|r| r.is_empty() || r.starts_with(VARIANT)),
+            Self::Picture(path) => {
+                rest(path).is_some_and(|r| r.is_empty() || r.starts_with(VARIANT))
+            }
             Self::Below(path) => {
                 rest(path).is_some_and(|r| r.is_empty() || r.starts_with([VARIANT, '/']))
             }

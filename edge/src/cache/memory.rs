@@ -17,7 +17,7 @@ use super::record::{Moment, Record};
 
 /// The largest body kept in memory. Up to here the request costs more than its bytes, beyond it the
 /// kernel's page cache serves as well; and 128 MiB still hold five hundred of the largest.
-pub const LARGEST: u64 = 256 * 1024;
+pub(super) const LARGEST: u64 = 256 * 1024;
 
 /// What an entry weighs beside its body: key, record and the table's own room, measured roughly.
 const OVERHEAD: u64 = 512;
@@ -27,7 +27,7 @@ const SHARDS: usize = 16;
 
 /// A picture in memory.
 #[derive(Debug)]
-pub struct Held {
+pub(super) struct Held {
     /// What is known of it.
     pub record: Arc<Record>,
     /// All its bytes.
@@ -39,13 +39,17 @@ pub struct Held {
 impl Held {
     /// A picture as just loaded.
     #[must_use]
-    pub fn new(record: Arc<Record>, bytes: Bytes) -> Self {
+    pub(super) fn new(record: Arc<Record>, bytes: Bytes) -> Self {
         let noted = AtomicU64::new(record.used.0);
-        Self { record, bytes, noted }
+        Self {
+            record,
+            bytes,
+            noted,
+        }
     }
 
     /// Notes a use; true when the last note is `every` seconds old, at most once per such span.
-    pub fn note(&self, now: Moment, every: u64) -> bool {
+    pub(super) fn note(&self, now: Moment, every: u64) -> bool {
         let noted = self.noted.load(Ordering::Relaxed);
         now.0.saturating_sub(noted) >= every
             && self
@@ -61,7 +65,7 @@ impl Held {
 
 /// How often the shard of a key had been told to forget something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Epoch(u64);
+pub(super) struct Epoch(u64);
 
 struct Shard {
     entries: LruCache<Key, Arc<Held>>,
@@ -70,7 +74,7 @@ struct Shard {
 }
 
 /// The memory tier.
-pub struct Memory {
+pub(super) struct Memory {
     shards: Vec<Mutex<Shard>>,
     shard_bytes: u64,
     hasher: RandomState,
@@ -79,8 +83,12 @@ pub struct Memory {
 impl Memory {
     /// A tier of so many bytes; zero keeps nothing.
     #[must_use]
-    pub fn new(budget_bytes: u64) -> Self {
-        let shard = || Shard { entries: LruCache::unbounded(), bytes: 0, forgotten: 0 };
+    pub(super) fn new(budget_bytes: u64) -> Self {
+        let shard = || Shard {
+            entries: LruCache::unbounded(),
+            bytes: 0,
+            forgotten: 0,
+        };
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
             shard_bytes: budget_bytes / SHARDS as u64,
@@ -90,24 +98,24 @@ impl Memory {
 
     /// The picture, if it is here; it is the most recently used one then.
     #[must_use]
-    pub fn get(&self, key: &Key) -> Option<Arc<Held>> {
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<Held>> {
         self.shard(key).lock().entries.get(key).cloned()
     }
 
     /// Taken before the index is read, and given back with [`put`](Self::put).
     #[must_use]
-    pub fn epoch(&self, key: &Key) -> Epoch {
+    pub(super) fn epoch(&self, key: &Key) -> Epoch {
         Epoch(self.shard(key).lock().forgotten)
     }
 
     /// Whether a body of this size may come in at all.
     #[must_use]
-    pub fn takes(&self, size: u64) -> bool {
+    pub(super) fn takes(&self, size: u64) -> bool {
         size <= LARGEST && size + OVERHEAD <= self.shard_bytes
     }
 
     /// Brings in what was read since `epoch`, unless something was forgotten meanwhile.
-    pub fn put(&self, key: &Key, held: Arc<Held>, epoch: Epoch) {
+    pub(super) fn put(&self, key: &Key, held: Arc<Held>, epoch: Epoch) {
         if !self.takes(held.bytes.len() as u64) {
             return;
         }
@@ -120,13 +128,15 @@ impl Memory {
             shard.bytes -= before.weight();
         }
         while shard.bytes > self.shard_bytes {
-            let Some((_, coldest)) = shard.entries.pop_lru() else { break };
+            let Some((_, coldest)) = shard.entries.pop_lru() else {
+                break;
+            };
             shard.bytes -= coldest.weight();
         }
     }
 
     /// The index has changed here.
-    pub fn forget(&self, key: &Key) {
+    pub(super) fn forget(&self, key: &Key) {
         let mut shard = self.shard(key).lock();
         shard.forgotten += 1;
         if let Some(gone) = shard.entries.pop(key) {
@@ -136,13 +146,13 @@ impl Memory {
 
     /// Bytes held now.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }
 
     fn shard(&self, key: &Key) -> &Mutex<Shard> {
-        let hash = self.hasher.hash_one(key) as usize;
-        &self.shards[hash % SHARDS]
+        let shard = self.hasher.hash_one(key) % SHARDS as u64;
+        &self.shards[usize::try_from(shard).unwrap_or_default()] // below SHARDS, so it fits
     }
 }
 
@@ -161,8 +171,13 @@ mod tests {
             made: Moment(0),
             lifetime: Lifetime::default(),
         };
-        let record =
-            Record { body: BodyId(1), size: len as u64, sum: 0, used: Moment(0), head };
+        let record = Record {
+            body: BodyId(1),
+            size: len as u64,
+            sum: 0,
+            used: Moment(0),
+            head,
+        };
         Arc::new(Held::new(Arc::new(record), Bytes::from(vec![0; len])))
     }
 

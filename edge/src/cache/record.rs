@@ -96,7 +96,10 @@ impl Head {
     /// What to ask the origin with: does this version still stand?
     #[must_use]
     pub fn validators(&self) -> Validators {
-        Validators { etag: self.etag.clone(), last_modified: self.last_modified.clone() }
+        Validators {
+            etag: self.etag.clone(),
+            last_modified: self.last_modified.clone(),
+        }
     }
 
     /// How old the response is.
@@ -141,7 +144,7 @@ pub struct Record {
 /// How much a record's last use may lag behind the truth. Ten minutes keep the index from being
 /// written for every hit (one write per entry and ten minutes at the most), and are little beside
 /// ages that are set in hours and cleaned in days.
-pub const TOUCH_EVERY: Duration = Duration::from_mins(10);
+pub(super) const TOUCH_EVERY: Duration = Duration::from_mins(10);
 
 #[cfg(test)]
 mod tests {

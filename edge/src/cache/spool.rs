@@ -50,10 +50,10 @@ pub struct Cut;
 
 /// Nobody reads a passing body any more: there is no reason to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deserted;
+pub(super) struct Deserted;
 
 /// The body, written by one and read by many.
-pub struct Spool {
+pub(super) struct Spool {
     file: OnceLock<File>,
     shared: Mutex<Shared>,
     extent: watch::Sender<Extent>,
@@ -76,12 +76,15 @@ struct Shared {
 impl Spool {
     /// Empty, and nothing known yet.
     #[must_use]
-    pub fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Self::with_patience(PATIENCE)
     }
 
     fn with_patience(patience: Duration) -> Arc<Self> {
-        let extent = Extent { readable: 0, end: End::Growing };
+        let extent = Extent {
+            readable: 0,
+            end: End::Growing,
+        };
         Arc::new(Self {
             file: OnceLock::new(),
             shared: Mutex::default(),
@@ -93,7 +96,7 @@ impl Spool {
 
     /// A reader at the beginning; `None` when that has passed already.
     #[must_use]
-    pub fn attach(self: &Arc<Self>) -> Option<Reader> {
+    pub(super) fn attach(self: &Arc<Self>) -> Option<Reader> {
         let mut shared = self.shared.lock();
         if shared.passing_from > shared.filed {
             return None;
@@ -103,16 +106,22 @@ impl Spool {
         shared.readers.insert(id, 0);
         drop(shared);
         let extent = self.extent.subscribe();
-        Some(Reader { spool: Arc::clone(self), id, at: 0, until: u64::MAX, extent })
+        Some(Reader {
+            spool: Arc::clone(self),
+            id,
+            at: 0,
+            until: u64::MAX,
+            extent,
+        })
     }
 
     /// From now on the body goes into this file.
-    pub fn keep_in(&self, file: File) {
+    pub(super) fn keep_in(&self, file: File) {
         let _ = self.file.set(file); // set once a spool: a fill makes one file
     }
 
     /// So many bytes stand in the file; readers may see those up to `readable`.
-    pub fn filed(&self, bytes: u64, readable: u64) {
+    pub(super) fn filed(&self, bytes: u64, readable: u64) {
         {
             let mut shared = self.shared.lock();
             shared.filed = bytes;
@@ -125,7 +134,7 @@ impl Spool {
     ///
     /// # Errors
     /// All readers have left.
-    pub async fn pass(&self, piece: Bytes, readable: u64) -> Result<(), Deserted> {
+    pub(super) async fn pass(&self, piece: Bytes, readable: u64) -> Result<(), Deserted> {
         {
             let mut shared = self.shared.lock();
             shared.passing_bytes += piece.len();
@@ -154,12 +163,15 @@ impl Spool {
     }
 
     /// The body is whole and verified.
-    pub fn finish(&self, bytes: u64) {
-        self.extent.send_replace(Extent { readable: bytes, end: End::Whole });
+    pub(super) fn finish(&self, bytes: u64) {
+        self.extent.send_replace(Extent {
+            readable: bytes,
+            end: End::Whole,
+        });
     }
 
     /// The body broke off. What has ended already stays as it ended.
-    pub fn cut(&self) {
+    pub(super) fn cut(&self) {
         self.extent.send_if_modified(|extent| {
             let growing = extent.end == End::Growing;
             if growing {

@@ -33,7 +33,7 @@ const QUEUE: usize = 1_024;
 
 /// How long a change may take. A barrier on a worn SD card takes seconds; whoever waits longer is
 /// better off without the entry.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Uses remembered until the next sweep writes them down. Each stands for one entry and ten
 /// minutes; what does not fit is noted at its next use.
@@ -112,15 +112,29 @@ impl Store {
     ///
     /// # Errors
     /// The directory cannot be used, by us or at all.
-    pub fn open(root: &Path, budget: Budget, memory: u64) -> Result<(Arc<Self>, Committer), OpenError> {
-        let directory = |source| OpenError::Directory { path: root.to_owned(), source };
+    pub fn open(
+        root: &Path,
+        budget: Budget,
+        memory: u64,
+    ) -> Result<(Arc<Self>, Committer), OpenError> {
+        let directory = |source| OpenError::Directory {
+            path: root.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(root).map_err(directory)?;
         let (index, run) = open_index(root)?;
-        let (index, disk) = (Arc::new(index), Arc::new(Disk::open(root, run).map_err(directory)?));
+        let (index, disk) = (
+            Arc::new(index),
+            Arc::new(Disk::open(root, run).map_err(directory)?),
+        );
         let memory = Arc::new(Memory::new(memory));
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let committer =
-            Committer::new(queue, Arc::clone(&index), Arc::clone(&disk), Arc::clone(&memory));
+        let committer = Committer::new(
+            queue,
+            Arc::clone(&index),
+            Arc::clone(&disk),
+            Arc::clone(&memory),
+        );
         let store = Self {
             memory,
             disk,
@@ -141,10 +155,17 @@ impl Store {
                 self.used(key, now);
             }
             let record = Arc::clone(&held.record);
-            return Some(Stored { record, content: Content::Memory(held.bytes.clone()) });
+            return Some(Stored {
+                record,
+                content: Content::Memory(held.bytes.clone()),
+            });
         }
         let epoch = self.memory.epoch(key);
-        let (index, disk, memory) = (Arc::clone(&self.index), Arc::clone(&self.disk), Arc::clone(&self.memory));
+        let (index, disk, memory) = (
+            Arc::clone(&self.index),
+            Arc::clone(&self.disk),
+            Arc::clone(&self.memory),
+        );
         let name = key.clone();
         let loaded = tokio::task::spawn_blocking(move || load(&index, &disk, &memory, &name)).await;
         match loaded.ok()? {
@@ -152,7 +173,10 @@ impl Store {
             Loaded::Damaged(record, error) => {
                 tracing::warn!(key = key.as_str(), %error, "an entry is damaged and dropped");
                 let (reply, _) = oneshot::channel();
-                let change = Change::Remove { key: key.clone(), body: record.body };
+                let change = Change::Remove {
+                    key: key.clone(),
+                    body: record.body,
+                };
                 // With a full queue it is found again at the next lookup.
                 let _ = self.jobs.try_send(Job { change, reply });
                 None
@@ -170,13 +194,6 @@ impl Store {
         }
     }
 
-    /// What is known of an entry, without its bytes.
-    pub async fn record(&self, key: &Key) -> Option<Record> {
-        let (index, key) = (Arc::clone(&self.index), key.clone());
-        let found = tokio::task::spawn_blocking(move || index.get(&key)).await;
-        found.ok()?.ok()?
-    }
-
     /// Makes one change, durably.
     ///
     /// # Errors
@@ -184,10 +201,15 @@ impl Store {
     pub async fn commit(&self, change: Change) -> Result<Outcome, ChangeError> {
         let (reply, done) = oneshot::channel();
         let work = async {
-            self.jobs.send(Job { change, reply }).await.map_err(|_| ChangeError::TooLate)?;
+            self.jobs
+                .send(Job { change, reply })
+                .await
+                .map_err(|_| ChangeError::TooLate)?;
             done.await.map_err(|_| ChangeError::TooLate)?
         };
-        let outcome = timeout(PATIENCE, work).await.map_err(|_| ChangeError::TooLate)?;
+        let outcome = timeout(PATIENCE, work)
+            .await
+            .map_err(|_| ChangeError::TooLate)?;
         if self.budget.excess(self.index.bytes()) > 0 {
             self.crowded.notify_one();
         }
@@ -305,7 +327,9 @@ enum Loaded {
 
 fn load(index: &Index, disk: &Disk, memory: &Memory, key: &Key) -> Loaded {
     // An index that fails holds nothing; the committer says so when it next writes.
-    let Ok(Some(record)) = index.get(key) else { return Loaded::Nothing };
+    let Ok(Some(record)) = index.get(key) else {
+        return Loaded::Nothing;
+    };
     let read = || -> io::Result<Content> {
         let file = disk.load(record.body, record.size)?;
         if !memory.takes(record.size) {
@@ -314,12 +338,18 @@ fn load(index: &Index, disk: &Disk, memory: &Memory, key: &Key) -> Loaded {
         let mut bytes = vec![0; usize::try_from(record.size).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, 0)?;
         if xxh3_64(&bytes) != record.sum {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the checksum is wrong"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the checksum is wrong",
+            ));
         }
         Ok(Content::Memory(Bytes::from(bytes)))
     };
     match read() {
-        Ok(content) => Loaded::Found(Stored { record: Arc::new(record), content }),
+        Ok(content) => Loaded::Found(Stored {
+            record: Arc::new(record),
+            content,
+        }),
         Err(error) => Loaded::Damaged(Box::new(record), error),
     }
 }
@@ -328,14 +358,20 @@ fn load(index: &Index, disk: &Disk, memory: &Memory, key: &Key) -> Loaded {
 /// The bodies it named are found to be nobody's and go.
 fn open_index(root: &Path) -> Result<(Index, u32), OpenError> {
     let path = root.join("index.redb");
-    let failed = |source| OpenError::Index { path: root.to_owned(), source };
+    let failed = |source| OpenError::Index {
+        path: root.to_owned(),
+        source,
+    };
     match Index::open(&path) {
         Ok(opened) => Ok(opened),
         Err(error) if error.is_in_use() => Err(OpenError::InUse(root.to_owned())),
         Err(error) if !path.is_file() => Err(failed(error)),
         Err(error) => {
             tracing::warn!(%error, "the index of the cache is damaged and begun anew");
-            let directory = |source| OpenError::Directory { path: root.to_owned(), source };
+            let directory = |source| OpenError::Directory {
+                path: root.to_owned(),
+                source,
+            };
             std::fs::rename(&path, root.join("index.damaged")).map_err(directory)?;
             for folder in ["bodies", "incoming"] {
                 // Without the index nothing tells how often the cache was opened, so names could

@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(30);
 const FOLDERS: std::ops::RangeInclusive<u8> = 0..=u8::MAX;
 
 /// Sweeps until `stop`; the last round only writes the uses down.
-pub async fn sweep(store: Arc<Store>, stop: CancellationToken) {
+pub(super) async fn sweep(store: Arc<Store>, stop: CancellationToken) {
     let looking = tokio::task::spawn_blocking({
         let (store, stop) = (Arc::clone(&store), stop.clone());
         move || remove_strays(&store, &stop)
@@ -32,7 +32,10 @@ pub async fn sweep(store: Arc<Store>, stop: CancellationToken) {
             () = tokio::time::sleep(EVERY) => {}
         }
         if let Err(error) = round(&store).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a sweep of the cache failed");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a sweep of the cache failed"
+            );
             // A disk that fails is not asked again at once, however crowded it is.
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -43,7 +46,10 @@ pub async fn sweep(store: Arc<Store>, stop: CancellationToken) {
     // It looks at `stop` for each folder; a panic in it has been printed.
     let _ = looking.await;
     if let Err(error) = store.note_uses().await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the last uses were not written");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the last uses were not written"
+        );
     }
 }
 
@@ -54,7 +60,11 @@ async fn round(store: &Store) -> Result<(), ChangeError> {
     let excess = store.budget().excess(store.index().bytes());
     let mut freed = 0;
     while freed < excess {
-        let outcome = store.commit(Change::Evict { bytes: excess - freed }).await?;
+        let outcome = store
+            .commit(Change::Evict {
+                bytes: excess - freed,
+            })
+            .await?;
         if !outcome.done {
             break;
         }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use quickxorhash::QuickXorHash;
 
 /// What is known of a body before it comes.
-pub struct Verifier {
+pub(super) struct Verifier {
     length: Option<u64>,
     seen: u64,
     hash: Option<(String, QuickXorHash)>,
@@ -16,14 +16,14 @@ pub struct Verifier {
 
 /// Why a body is not what was announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Mismatch {
+pub(super) enum Mismatch {
     /// Nothing came.
     #[error("the body is empty")]
     Empty,
     /// Another length than was told.
     #[error("the body has another length than was announced")]
     Length,
-    /// Other bytes than the ETag names.
+    /// Other bytes than the `ETag` names.
     #[error("the body is not the one that its ETag names")]
     Content,
 }
@@ -31,49 +31,66 @@ pub enum Mismatch {
 impl Verifier {
     /// From what the head says.
     #[must_use]
-    pub fn new(etag: Option<&str>, length: Option<u64>) -> Self {
-        let hash = etag.and_then(|etag| named_hash(etag, length)).map(|hex| (hex, QuickXorHash::new()));
-        Self { length, seen: 0, hash }
+    pub(super) fn new(etag: Option<&str>, length: Option<u64>) -> Self {
+        let hash = etag
+            .and_then(|etag| named_hash(etag, length))
+            .map(|hex| (hex, QuickXorHash::new()));
+        Self {
+            length,
+            seen: 0,
+            hash,
+        }
     }
 
     /// Takes the next piece.
     ///
     /// # Errors
     /// More has come than was announced.
-    pub fn take(&mut self, piece: &[u8]) -> Result<(), Mismatch> {
+    pub(super) fn take(&mut self, piece: &[u8]) -> Result<(), Mismatch> {
         self.seen += piece.len() as u64;
         if let Some((_, hash)) = &mut self.hash {
             hash.update(piece);
         }
-        if self.length.is_some_and(|length| self.seen > length) { Err(Mismatch::Length) } else { Ok(()) }
+        if self.length.is_some_and(|length| self.seen > length) {
+            Err(Mismatch::Length)
+        } else {
+            Ok(())
+        }
     }
 
     /// Bytes so far.
     #[must_use]
-    pub fn seen(&self) -> u64 {
+    pub(super) fn seen(&self) -> u64 {
         self.seen
     }
 
     /// How much of it may be shown already. With a known length the last byte waits for the
     /// verdict; without one the end itself is what readers wait for.
     #[must_use]
-    pub fn showable(&self) -> u64 {
-        self.length.map_or(self.seen, |length| self.seen.min(length.saturating_sub(1)))
+    pub(super) fn showable(&self) -> u64 {
+        self.length
+            .map_or(self.seen, |length| self.seen.min(length.saturating_sub(1)))
     }
 
     /// The verdict, at the end. Gives the body's length.
     ///
     /// # Errors
     /// What came is not what was announced.
-    pub fn finish(self) -> Result<u64, Mismatch> {
+    pub(super) fn finish(self) -> Result<u64, Mismatch> {
         if self.length.is_some_and(|length| self.seen != length) {
             return Err(Mismatch::Length);
         }
         if self.seen == 0 {
             return Err(Mismatch::Empty);
         }
-        let agrees = self.hash.is_none_or(|(named, mut hash)| hex(&hash.finalize()) == named);
-        if agrees { Ok(self.seen) } else { Err(Mismatch::Content) }
+        let agrees = self
+            .hash
+            .is_none_or(|(named, mut hash)| hex(&hash.finalize()) == named);
+        if agrees {
+            Ok(self.seen)
+        } else {
+            Err(Mismatch::Content)
+        }
     }
 }
 
@@ -82,15 +99,19 @@ impl Verifier {
 fn named_hash(etag: &str, length: Option<u64>) -> Option<String> {
     let (hash, size) = etag.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
     let is_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let size = u64::from_str_radix(size, 16).ok().filter(|_| is_hex(size))?;
+    let size = u64::from_str_radix(size, 16)
+        .ok()
+        .filter(|_| is_hex(size))?;
     (hash.len() == 40 && is_hex(hash) && Some(size) == length).then(|| hash.to_owned())
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a String takes everything
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}"); // a String takes everything
+            text
+        })
 }
 
 #[cfg(test)]
@@ -110,13 +131,19 @@ mod tests {
     #[test]
     fn the_right_bytes_pass_and_one_wrong_bit_does_not() {
         assert_eq!(verdict(TAG, Some(11), HELLO), Ok(11));
-        assert_eq!(verdict(TAG, Some(11), b"hello wormd"), Err(Mismatch::Content));
+        assert_eq!(
+            verdict(TAG, Some(11), b"hello wormd"),
+            Err(Mismatch::Content)
+        );
     }
 
     #[test]
     fn a_tag_of_another_form_says_nothing_about_the_bytes() {
         assert_eq!(verdict("\"abc\"", Some(11), b"hello wormd"), Ok(11));
-        assert_eq!(verdict(&format!("W/{TAG}"), Some(11), b"hello wormd"), Ok(11));
+        assert_eq!(
+            verdict(&format!("W/{TAG}"), Some(11), b"hello wormd"),
+            Ok(11)
+        );
         let other_size = TAG.replace("-b", "-c");
         assert_eq!(verdict(&other_size, Some(11), b"hello wormd"), Ok(11));
     }

@@ -24,7 +24,8 @@ const PIECE: u64 = 128 * 1024;
 pub(super) fn held(content: Content, part: Range<u64>, counters: Arc<Counters>) -> Body {
     match content {
         Content::Memory(bytes) => {
-            let part = index(&part).and_then(|part| (part.end <= bytes.len()).then(|| bytes.slice(part)));
+            let part =
+                index(&part).and_then(|part| (part.end <= bytes.len()).then(|| bytes.slice(part)));
             let piece = part.ok_or_else(|| io::Error::other("a part outside of its picture"));
             counted(stream::iter([piece]), counters)
         }
@@ -56,9 +57,13 @@ fn read(file: Arc<File>, part: Range<u64>) -> impl Stream<Item = io::Result<Byte
             let piece = part.start..end;
             let read = tokio::task::spawn_blocking(move || {
                 let mut bytes = vec![0; index(&piece).map_or(0, |piece| piece.len())];
-                file.read_exact_at(&mut bytes, piece.start).map(|()| Bytes::from(bytes))
+                file.read_exact_at(&mut bytes, piece.start)
+                    .map(|()| Bytes::from(bytes))
             });
-            match read.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            match read
+                .await
+                .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+            {
                 Ok(bytes) => Some((Ok(bytes), end..part.end)),
                 // Nothing more after an error.
                 Err(error) => Some((Err(error), 0..0)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Uri};
 use serde_json::{Value, json};
 use tuyun_chassis::http::Problem;
@@ -18,7 +18,10 @@ pub(super) async fn clean(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Response> {
-    shared.admin.check(&headers).map_err(|denied| denied.into_response())?;
+    shared
+        .admin
+        .check(&headers)
+        .map_err(IntoResponse::into_response)?;
     let days = days(uri.query().unwrap_or_default()).ok_or_else(|| {
         Problem::bad_request("`day` has to be a number of days, 0 for everything.").into_response()
     })?;

@@ -27,8 +27,14 @@ pub(super) enum Part {
 
 /// Decides. `length` is the picture's, if it is known yet; without it ranges are answered whole.
 pub(super) fn part(asked: &HeaderMap, head: &Head, length: Option<u64>, is_get: bool) -> Part {
-    let etag = head.etag.as_ref().and_then(|text| text.parse::<ETag>().ok());
-    let date = head.last_modified.as_deref().and_then(|t| httpdate::parse_http_date(t).ok());
+    let etag = head
+        .etag
+        .as_ref()
+        .and_then(|text| text.parse::<ETag>().ok());
+    let date = head
+        .last_modified
+        .as_deref()
+        .and_then(|t| httpdate::parse_http_date(t).ok());
     if let Some(condition) = asked.typed_get::<IfNoneMatch>() {
         let passes = match &etag {
             Some(etag) => condition.precondition_passes(etag),
@@ -43,16 +49,24 @@ pub(super) fn part(asked: &HeaderMap, head: &Head, length: Option<u64>, is_get: 
     {
         return Part::Nothing;
     }
-    let Some(length) = length.filter(|_| is_get) else { return Part::Whole };
+    let Some(length) = length.filter(|_| is_get) else {
+        return Part::Whole;
+    };
     let same = asked.typed_get::<IfRange>().is_none_or(|condition| {
         !condition.is_modified(etag.as_ref(), date.map(LastModified::from).as_ref())
     });
-    if same { range(asked, length) } else { Part::Whole }
+    if same {
+        range(asked, length)
+    } else {
+        Part::Whole
+    }
 }
 
 fn range(asked: &HeaderMap, length: u64) -> Part {
     let text = asked.get(RANGE).and_then(|value| value.to_str().ok());
-    let Some(Ok(parsed)) = text.map(parse_range_header) else { return Part::Whole };
+    let Some(Ok(parsed)) = text.map(parse_range_header) else {
+        return Part::Whole;
+    };
     if parsed.len() > 1 {
         return Part::Whole;
     }
@@ -96,7 +110,12 @@ mod tests {
     fn asked_of(lines: &[(&'static str, &'static str)], head: &Head) -> Part {
         let headers = lines
             .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
             .collect();
         part(&headers, head, Some(100), true)
     }
@@ -111,7 +130,10 @@ mod tests {
 
     #[test]
     fn the_tag_outweighs_the_date() {
-        assert_eq!(ask(&[("if-none-match", "\"x\""), ("if-modified-since", LATER)]), Part::Whole);
+        assert_eq!(
+            ask(&[("if-none-match", "\"x\""), ("if-modified-since", LATER)]),
+            Part::Whole
+        );
     }
 
     #[test]
@@ -138,7 +160,13 @@ mod tests {
 
     #[test]
     fn malformed_and_several_ranges_are_answered_whole() {
-        for odd in ["bytes=9-0", "bytes=a-b", "lines=0-9", "bytes=", "bytes=0-1,5-6"] {
+        for odd in [
+            "bytes=9-0",
+            "bytes=a-b",
+            "lines=0-9",
+            "bytes=",
+            "bytes=0-1,5-6",
+        ] {
             let lines = [("range", odd)];
             assert_eq!(ask(&lines), Part::Whole, "{odd}");
         }
@@ -155,8 +183,9 @@ mod tests {
 
     #[test]
     fn a_head_request_and_an_unknown_length_know_no_ranges() {
-        let headers: HeaderMap =
-            [(RANGE, HeaderValue::from_static("bytes=0-9"))].into_iter().collect();
+        let headers: HeaderMap = [(RANGE, HeaderValue::from_static("bytes=0-9"))]
+            .into_iter()
+            .collect();
         let head = head(None);
         assert_eq!(part(&headers, &head, Some(100), false), Part::Whole);
         assert_eq!(part(&headers, &head, None, true), Part::Whole);

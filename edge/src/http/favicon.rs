@@ -23,7 +23,11 @@ pub(super) async fn show(
     let Ok(path) = ImagePath::parse(ICON) else {
         return StatusCode::NO_CONTENT.into_response();
     };
-    let asked = Asked { method: &method, headers: &headers, now: Moment::now() };
+    let asked = Asked {
+        method: &method,
+        headers: &headers,
+        now: Moment::now(),
+    };
     let response = serve(&shared, &path, &asked).await;
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {

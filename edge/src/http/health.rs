@@ -14,7 +14,11 @@ use super::Shared;
 /// is served, and another node would fare no better with the same origin.
 pub(super) async fn show(State(shared): State<Arc<Shared>>) -> Response {
     let ready = shared.readiness.is_ready();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     let body = Json(json!({ "ok": ready, "server_id": shared.id }));
     let fresh = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (status, fresh, body).into_response()

@@ -37,18 +37,44 @@ fn page(shared: &Shared, days: &[Day]) -> String {
     let store = shared.cache.store();
     let minutes = shared.began.elapsed().as_secs() / 60;
     let facts = [
-        ("Up 已运行", format!("{} h {} min", minutes / 60, minutes % 60)),
+        (
+            "Up 已运行",
+            format!("{} h {} min", minutes / 60, minutes % 60),
+        ),
         ("Requests 请求", total.get.to_string()),
         ("From cache 命中", share(total.hits, total.get)),
         ("Sent 发送", size(total.traffic_out)),
         ("Fetched 回源", size(total.traffic_in)),
-        ("Pictures held 缓存图片", store.index().entries().to_string()),
+        (
+            "Pictures held 缓存图片",
+            store.index().entries().to_string(),
+        ),
         (
             "Space 空间",
-            format!("{} / {}", size(store.index().bytes()), size(store.budget().max_bytes)),
+            format!(
+                "{} / {}",
+                size(store.index().bytes()),
+                size(store.budget().max_bytes)
+            ),
         ),
-        ("Origin 源站", if shared.cache.origin_ails() { "failing 异常" } else { "ok" }.to_owned()),
-        ("Storing 写入", if store.keeps() { "ok" } else { "failing 异常" }.to_owned()),
+        (
+            "Origin 源站",
+            if shared.cache.origin_ails() {
+                "failing 异常"
+            } else {
+                "ok"
+            }
+            .to_owned(),
+        ),
+        (
+            "Storing 写入",
+            if store.keeps() {
+                "ok"
+            } else {
+                "failing 异常"
+            }
+            .to_owned(),
+        ),
     ];
     // An id is letters, digits, `_` and `-`; everything else here is ours: nothing to escape.
     let id = &shared.id;
@@ -64,7 +90,11 @@ fn page(shared: &Shared, days: &[Day]) -> String {
     html.push_str("</table><h2>Days 每日</h2><table><tr><th>Date 日期<th>Requests 请求<th>Sent 发送<th>Fetched 回源");
     for Day { date, amounts } in days {
         let (sent, fetched) = (size(amounts.traffic_out), size(amounts.traffic_in));
-        let _ = write!(html, "<tr><td>{date}<td>{}<td>{sent}<td>{fetched}", amounts.get);
+        let _ = write!(
+            html,
+            "<tr><td>{date}<td>{}<td>{sent}<td>{fetched}",
+            amounts.get
+        );
     }
     html.push_str("</table></html>\n");
     html

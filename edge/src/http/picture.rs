@@ -23,7 +23,11 @@ pub(super) async fn show(
 ) -> Response {
     if method != Method::GET && method != Method::HEAD {
         let problem = Problem::of(StatusCode::METHOD_NOT_ALLOWED, "Pictures are only read.");
-        return ([(header::ALLOW, HeaderValue::from_static("GET, HEAD"))], problem).into_response();
+        return (
+            [(header::ALLOW, HeaderValue::from_static("GET, HEAD"))],
+            problem,
+        )
+            .into_response();
     }
     let path = match ImagePath::from_request(uri.path()) {
         Ok(path) => path,
@@ -33,7 +37,16 @@ pub(super) async fn show(
     if path.segments().next() == Some("_api") {
         return super::unknown().await.into_response();
     }
-    serve(&shared, &path, &Asked { method: &method, headers: &headers, now: Moment::now() }).await
+    serve(
+        &shared,
+        &path,
+        &Asked {
+            method: &method,
+            headers: &headers,
+            now: Moment::now(),
+        },
+    )
+    .await
 }
 
 /// Asks the cache, counts, and answers.
@@ -42,7 +55,10 @@ pub(super) async fn serve(shared: &Shared, path: &ImagePath, asked: &Asked<'_>) 
     let answer = shared.cache.answer(path).await;
     if matches!(
         answer,
-        Answer::Stored { how: How::Hit | How::Stale, .. } | Answer::Absent { known: true }
+        Answer::Stored {
+            how: How::Hit | How::Stale,
+            ..
+        } | Answer::Absent { known: true }
     ) {
         shared.counters.hit();
     }

@@ -17,11 +17,17 @@ pub(super) fn of_fetch(error: &FetchError) -> Problem {
         FetchError::Unreachable { .. } => {
             bad_gateway("The origin cannot be reached.").retry_after(AGAIN)
         }
-        FetchError::Refused { status: 429 | 503, retry_after, .. } => {
-            Problem::unavailable("The origin cannot answer now.", retry_after.unwrap_or(AGAIN))
-        }
+        FetchError::Refused {
+            status: 429 | 503,
+            retry_after,
+            ..
+        } => Problem::unavailable(
+            "The origin cannot answer now.",
+            retry_after.unwrap_or(AGAIN),
+        ),
         FetchError::Refused { retry_after, .. } => {
-            bad_gateway("The origin answered with an error.").retry_after(retry_after.unwrap_or(AGAIN))
+            bad_gateway("The origin answered with an error.")
+                .retry_after(retry_after.unwrap_or(AGAIN))
         }
         FetchError::Unusable { .. } => {
             bad_gateway("The origin's answer cannot be used.").retry_after(AGAIN)
@@ -33,7 +39,10 @@ pub(super) fn of_fetch(error: &FetchError) -> Problem {
 
 /// A change of the cache that was not made.
 pub(super) fn of_change(error: &ChangeError) -> Problem {
-    tracing::warn!(error = error as &(dyn std::error::Error + 'static), "the cache was not changed");
+    tracing::warn!(
+        error = error as &(dyn std::error::Error + 'static),
+        "the cache was not changed"
+    );
     match error {
         ChangeError::Index(_) | ChangeError::TooLate => {
             Problem::unavailable("The cache could not be changed.", AGAIN)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -31,14 +31,21 @@ pub(super) async fn purge(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Response> {
-    shared.admin.check(&headers).map_err(|denied| denied.into_response())?;
+    shared
+        .admin
+        .check(&headers)
+        .map_err(IntoResponse::into_response)?;
     let scopes = scopes(&body).map_err(|msg| Problem::bad_request(msg).into_response())?;
     let mut purged = 0;
     for scope in &scopes {
         let done = shared.cache.purge(scope).await;
         purged += done.map_err(|error| problem::of_change(&error).into_response())?;
     }
-    tracing::info!(names = scopes.len(), purged, "pictures were purged on request");
+    tracing::info!(
+        names = scopes.len(),
+        purged,
+        "pictures were purged on request"
+    );
     Ok(Json(json!({ "code": 0, "purged": purged })))
 }
 
@@ -49,11 +56,17 @@ fn scopes(body: &[u8]) -> Result<Vec<Scope>, String> {
         return Err(format!("At most {AT_MOST} names at once."));
     }
     let path = |text: &str| ImagePath::parse(text).map_err(|error| format!("{text:?}: {error}."));
-    let pictures = order.paths.iter().map(|text| path(text).map(Scope::Picture));
-    let folders = order.prefixes.iter().map(|text| match text.trim_matches('/') {
-        "" => Ok(Scope::All),
-        _ => path(text.strip_suffix('/').unwrap_or(text)).map(Scope::Below),
-    });
+    let pictures = order
+        .paths
+        .iter()
+        .map(|text| path(text).map(Scope::Picture));
+    let folders = order
+        .prefixes
+        .iter()
+        .map(|text| match text.trim_matches('/') {
+            "" => Ok(Scope::All),
+            _ => path(text.strip_suffix('/').unwrap_or(text)).map(Scope::Below),
+        });
     pictures.chain(folders).collect()
 }
 

@@ -40,22 +40,60 @@ struct Told {
 /// The response to an answer.
 pub(super) fn respond(answer: Answer, asked: &Asked<'_>, counters: &Arc<Counters>) -> Response {
     match answer {
-        Answer::Stored { stored, how, collapsed } => {
-            let told = Told { how, collapsed, stored: true };
+        Answer::Stored {
+            stored,
+            how,
+            collapsed,
+        } => {
+            let told = Told {
+                how,
+                collapsed,
+                stored: true,
+            };
             let source = Source::Held(stored.content);
             let record = &stored.record;
-            picture(&record.head, Some(record.size), source, &told, asked, counters)
+            picture(
+                &record.head,
+                Some(record.size),
+                source,
+                &told,
+                asked,
+                counters,
+            )
         }
-        Answer::Coming { coming, reader, how, collapsed } => {
-            let told = Told { how, collapsed, stored: coming.kept };
-            picture(&coming.head, coming.length, Source::Coming(reader), &told, asked, counters)
+        Answer::Coming {
+            coming,
+            reader,
+            how,
+            collapsed,
+        } => {
+            let told = Told {
+                how,
+                collapsed,
+                stored: coming.kept,
+            };
+            picture(
+                &coming.head,
+                coming.length,
+                Source::Coming(reader),
+                &told,
+                asked,
+                counters,
+            )
         }
         Answer::Absent { known } => {
             let mut response = Problem::not_found("No such picture.").into_response();
             let headers = response.headers_mut();
-            let status = if known { "tuyun-edge; hit" } else { "tuyun-edge; fwd=uri-miss; fwd-status=404" };
+            let status = if known {
+                "tuyun-edge; hit"
+            } else {
+                "tuyun-edge; fwd=uri-miss; fwd-status=404"
+            };
             headers.insert(CACHE_STATUS, HeaderValue::from_static(status));
-            headers.insert(X_CACHE, HeaderValue::from_static(if known { "HIT" } else { "MISS" }));
+            headers.insert(
+                X_CACHE,
+                HeaderValue::from_static(if known { "HIT" } else { "MISS" }),
+            );
             response
         }
         Answer::Failed(error) => {
@@ -88,9 +126,11 @@ fn picture(
             return response;
         }
         Part::Beyond => {
-            let mut refusal =
-                Problem::of(StatusCode::RANGE_NOT_SATISFIABLE, "The range lies behind the end.")
-                    .into_response();
+            let mut refusal = Problem::of(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "The range lies behind the end.",
+            )
+            .into_response();
             let text = format!("bytes */{}", length.unwrap_or_default());
             set(refusal.headers_mut(), header::CONTENT_RANGE, &text);
             return refusal;
@@ -105,7 +145,10 @@ fn picture(
     };
     set(headers, header::CONTENT_TYPE, &head.content_type);
     if let Some(range) = &range {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+        headers.insert(
+            header::CONTENT_LENGTH,
+            HeaderValue::from(range.end - range.start),
+        );
     }
     *response.status_mut() = status;
     if is_get {
@@ -135,20 +178,25 @@ fn common(headers: &mut HeaderMap, head: &Head, told: &Told, now: Moment) {
     if let Some(date) = &head.last_modified {
         set(headers, header::LAST_MODIFIED, date);
     }
-    match &head.cache_control {
-        Some(said) => set(headers, header::CACHE_CONTROL, said),
+    if let Some(said) = &head.cache_control {
+        set(headers, header::CACHE_CONTROL, said);
+    } else {
         // What we guessed of its life holds for browsers as well.
-        None => {
-            let text = format!("public, max-age={}", head.lifetime.fresh_secs);
-            set(headers, header::CACHE_CONTROL, &text);
-        }
+        let text = format!("public, max-age={}", head.lifetime.fresh_secs);
+        set(headers, header::CACHE_CONTROL, &text);
     }
     headers.insert(header::AGE, HeaderValue::from(head.age(now).as_secs()));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     // Pictures are public, and a page that reads one by script was sent here by jump, which says
     // the same.
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
     set(headers, CACHE_STATUS, &cache_status(told, ttl(head, now)));
     headers.insert(X_CACHE, HeaderValue::from_static(x_cache(told.how)));
 }

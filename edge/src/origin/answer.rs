@@ -54,7 +54,9 @@ pub(super) fn weigh(
         (304, None) => Worth::Unusable("304 to a question that was not asked"),
         (404 | 410, _) => Worth::Absent,
         (201..=299, _) => Worth::Unusable("a success without a whole body"),
-        _ => Worth::Refused { retry_after: retry_after(headers, now) },
+        _ => Worth::Refused {
+            retry_after: retry_after(headers, now),
+        },
     }
 }
 
@@ -69,9 +71,9 @@ fn picture(response: &Response<'_>, path: &ImagePath, now: Moment) -> Worth {
     let named = type_by_name(path);
     let content_type = match text(headers, &header::CONTENT_TYPE) {
         // What says nothing is outdone by the name, as tuyunfs itself would have it.
-        None | Some("application/octet-stream" | "binary/octet-stream") => {
-            named.clone().unwrap_or_else(|| "application/octet-stream".to_owned())
-        }
+        None | Some("application/octet-stream" | "binary/octet-stream") => named
+            .clone()
+            .unwrap_or_else(|| "application/octet-stream".to_owned()),
         Some(said) => said.to_owned(),
     };
     if is_error_type(&content_type, named.as_deref()) {
@@ -89,7 +91,11 @@ fn picture(response: &Response<'_>, path: &ImagePath, now: Moment) -> Worth {
         lifetime,
     };
     let keep = admitted.is_some() && !response.ends_by_closing;
-    Worth::Picture { head, keep, length: response.length }
+    Worth::Picture {
+        head,
+        keep,
+        length: response.length,
+    }
 }
 
 /// The head after a 304: what it repeats is newer, what it leaves out stays (RFC 9111 4.3.4).
@@ -113,14 +119,24 @@ fn renewed(headers: &HeaderMap, held: &Head, now: Moment) -> Head {
 /// begin with no `<` and no `{`; error pages and JSON errors do.
 pub(super) fn begins_like_an_error(path: &ImagePath, content_type: &str, first: &[u8]) -> bool {
     let claimed = type_by_name(path).unwrap_or_else(|| content_type.to_owned());
-    let binary = ["image/", "video/", "audio/"].iter().any(|kind| claimed.starts_with(kind))
+    let binary = ["image/", "video/", "audio/"]
+        .iter()
+        .any(|kind| claimed.starts_with(kind))
         && !claimed.starts_with("image/svg");
-    let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first).trim_ascii_start();
+    let first = first
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(first)
+        .trim_ascii_start();
     binary && matches!(first.first(), Some(b'<' | b'{'))
 }
 
 fn is_error_type(said: &str, named: Option<&str>) -> bool {
-    let essence = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = said
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     let page = matches!(
         essence.as_str(),
         "text/html" | "application/xhtml+xml" | "application/json" | "application/problem+json"
@@ -129,11 +145,13 @@ fn is_error_type(said: &str, named: Option<&str>) -> bool {
 }
 
 fn type_by_name(path: &ImagePath) -> Option<String> {
-    mime_guess::from_path(path.as_str()).first_raw().map(str::to_owned)
+    mime_guess::from_path(path.as_str())
+        .first_raw()
+        .map(str::to_owned)
 }
 
 fn said<'a>(headers: &HeaderMap, cache_control: Option<&'a str>) -> Said<'a> {
-    let date = |name| text(headers, name).map(|date| date_of(date));
+    let date = |name| text(headers, name).map(date_of);
     Said {
         cache_control,
         expires: date(&header::EXPIRES),
@@ -174,12 +192,20 @@ fn date_of(text: &str) -> Option<Moment> {
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok().map(str::trim).filter(|text| !text.is_empty())
+    headers
+        .get(name)?
+        .to_str()
+        .ok()
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
 }
 
 fn all_lines(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let lines: Vec<_> =
-        headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).collect();
+    let lines: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .collect();
     (!lines.is_empty()).then(|| lines.join(", "))
 }
 

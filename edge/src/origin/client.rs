@@ -60,8 +60,16 @@ impl Origin {
                 .user_agent(concat!("tuyun-edge/", env!("CARGO_PKG_VERSION")))
         };
         let home = client().build().map_err(StartError)?;
-        let away = client().dns_resolver(GlobalOnly).build().map_err(StartError)?;
-        Ok(Self { bases, token, home, away })
+        let away = client()
+            .dns_resolver(GlobalOnly)
+            .build()
+            .map_err(StartError)?;
+        Ok(Self {
+            bases,
+            token,
+            home,
+            away,
+        })
     }
 
     /// Asks one base, following its redirects.
@@ -72,7 +80,10 @@ impl Origin {
         path: &ImagePath,
         held: Option<&Head>,
     ) -> Result<Fetched, FetchError> {
-        let asked = Asked { name: host_of(base.url()), path };
+        let asked = Asked {
+            name: host_of(base.url()),
+            path,
+        };
         let mut url = Url::parse(&base.join(path, None))
             .map_err(|_| asked.unusable("a base that does not take this path"))?;
         for hop in 0..=REDIRECTS {
@@ -136,7 +147,9 @@ fn question(
     held: Option<&Head>,
 ) -> reqwest::RequestBuilder {
     // A compressed body has another length and another ETag than the picture.
-    let mut request = request.header(header::ACCEPT_ENCODING, "identity").header(header::ACCEPT, "*/*");
+    let mut request = request
+        .header(header::ACCEPT_ENCODING, "identity")
+        .header(header::ACCEPT, "*/*");
     if let Some(token) = token {
         request = request.bearer_auth(token.expose());
     }
@@ -159,14 +172,17 @@ fn redirect_of(response: &reqwest::Response, from: &Url) -> Redirect {
         return Redirect::No;
     }
     let location = response.headers().get(header::LOCATION);
-    let next = location.and_then(|text| text.to_str().ok()).and_then(|text| from.join(text).ok());
+    let next = location
+        .and_then(|text| text.to_str().ok())
+        .and_then(|text| from.join(text).ok());
     next.map_or(Redirect::Nowhere, Redirect::To)
 }
 
 /// Host and port, for messages: a base's query may be long, and a redirect's holds a secret.
 fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// Who was asked, and for what.
@@ -187,28 +203,43 @@ impl Asked<'_> {
         let framed = response.version() >= http::Version::HTTP_2
             || length.is_some()
             || headers.contains_key(header::TRANSFER_ENCODING);
-        let head = Response { status, headers, ends_by_closing: !framed, length };
+        let head = Response {
+            status,
+            headers,
+            ends_by_closing: !framed,
+            length,
+        };
         match weigh(&head, self.path, held, Moment::now()) {
             Worth::Picture { head, keep, length } => {
                 let pieces = self.begin(response, &head).await?;
-                Ok(Fetched::Picture(Incoming { head, keep, length, pieces }))
+                Ok(Fetched::Picture(Incoming {
+                    head,
+                    keep,
+                    length,
+                    pieces,
+                }))
             }
             Worth::Unchanged(head) => Ok(Fetched::Unchanged(head)),
             Worth::Absent => Ok(Fetched::Absent),
-            Worth::Refused { retry_after } => {
-                Err(FetchError::Refused { origin: self.name.clone(), status, retry_after })
-            }
+            Worth::Refused { retry_after } => Err(FetchError::Refused {
+                origin: self.name.clone(),
+                status,
+                retry_after,
+            }),
             Worth::Unusable(what) => Err(self.unusable(what)),
         }
     }
 
     /// Waits for the first bytes, and lets the body begin only if they can be a picture's.
     async fn begin(&self, response: reqwest::Response, head: &Head) -> Result<Pieces, FetchError> {
-        let mut rest = response.bytes_stream().filter_map(async |piece| match piece {
-            Ok(piece) if piece.is_empty() => None,
-            Ok(piece) => Some(Ok(piece)),
-            Err(error) => Some(Err(BrokeOff(error.without_url().into()))),
-        }).boxed();
+        let mut rest = response
+            .bytes_stream()
+            .filter_map(async |piece| match piece {
+                Ok(piece) if piece.is_empty() => None,
+                Ok(piece) => Some(Ok(piece)),
+                Err(error) => Some(Err(BrokeOff(error.without_url().into()))),
+            })
+            .boxed();
         let first = match rest.next().await {
             None => return Err(self.unusable("an empty body")),
             Some(Err(error)) => return Err(self.unreachable(error)),
@@ -221,15 +252,28 @@ impl Asked<'_> {
     }
 
     fn unreachable(&self, source: impl std::error::Error + Send + Sync + 'static) -> FetchError {
-        FetchError::Unreachable { origin: self.name.clone(), source: Box::new(source) }
+        FetchError::Unreachable {
+            origin: self.name.clone(),
+            source: Box::new(source),
+        }
     }
 
     fn unusable(&self, what: &'static str) -> FetchError {
-        FetchError::Unusable { origin: self.name.clone(), what }
+        FetchError::Unusable {
+            origin: self.name.clone(),
+            what,
+        }
     }
 }
 
 /// The header itself: a body's size hint also calls an empty body of no stated length zero.
 fn content_length(response: &reqwest::Response) -> Option<u64> {
-    response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+    response
+        .headers()
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }

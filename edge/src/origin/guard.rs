@@ -12,7 +12,12 @@ use url::{Host, Url};
 
 /// Whether a URL points at one of the bases: same host, same port.
 pub(super) fn is_home<'a>(url: &Url, mut bases: impl Iterator<Item = &'a Base>) -> bool {
-    let end = |url: &Url| (url.host().map(|host| host.to_owned()), url.port_or_known_default());
+    let end = |url: &Url| {
+        (
+            url.host().map(|host| host.to_owned()),
+            url.port_or_known_default(),
+        )
+    };
     bases.any(|base| end(base.url()) == end(url))
 }
 
@@ -58,9 +63,12 @@ mod tests {
 
     #[test]
     fn private_addresses_are_no_place_to_go() {
-        for text in
-            ["http://127.0.0.1/", "http://192.168.1.1/", "http://[::1]/", "http://169.254.169.254/"]
-        {
+        for text in [
+            "http://127.0.0.1/",
+            "http://192.168.1.1/",
+            "http://[::1]/",
+            "http://169.254.169.254/",
+        ] {
             assert!(!may_lead_to(&url(text)), "{text}");
         }
         assert!(may_lead_to(&url("https://1.1.1.1/a")));
@@ -77,7 +85,10 @@ mod tests {
     #[test]
     fn home_is_the_same_host_and_port() {
         let bases = [Base::parse("http://10.0.0.1:7200/").expect("a base")];
-        assert!(is_home(&url("http://10.0.0.1:7200/elsewhere"), bases.iter()));
+        assert!(is_home(
+            &url("http://10.0.0.1:7200/elsewhere"),
+            bases.iter()
+        ));
         assert!(!is_home(&url("http://10.0.0.1/"), bases.iter()));
         assert!(!is_home(&url("http://10.0.0.2:7200/"), bases.iter()));
     }

@@ -17,7 +17,7 @@ use crate::cache::Budget;
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Slower than this, a node is forgotten between two beats: jump keeps none longer than 1200 s.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(300);
+const LONGEST_INTERVAL: Duration = Duration::from_mins(5);
 
 /// The formats a variant can have.
 const FORMATS: [&str; 4] = ["avif", "webp", "jpeg", "png"];
@@ -108,10 +108,16 @@ impl Plan {
     /// # Errors
     /// Something cannot work.
     pub fn from_settings(settings: &Settings) -> Result<Self, PlanError> {
-        let tls = TlsFiles::from_settings(&settings.tls.cert, &settings.tls.key)
-            .map_err(|problem| unusable("tls", problem, "set both tls.cert and tls.key, or none"))?;
+        let tls =
+            TlsFiles::from_settings(&settings.tls.cert, &settings.tls.key).map_err(|problem| {
+                unusable("tls", problem, "set both tls.cert and tls.key, or none")
+            })?;
         let id = NodeId::parse(&settings.server_id).map_err(|error| {
-            unusable("server_id", error.to_string(), "use 1 to 64 letters, digits, `_` or `-`")
+            unusable(
+                "server_id",
+                error.to_string(),
+                "use 1 to 64 letters, digits, `_` or `-`",
+            )
         })?;
         let (origin, origin_token) = origin(settings)?;
         let cache = &settings.cache;
@@ -119,9 +125,16 @@ impl Plan {
             let advice = "set it to a directory that the service may write to";
             return Err(unusable("cache.dir", "it is empty", advice).into());
         }
-        let budget = Budget { max_bytes: cache.max_size.bytes(), max_age: cache.max_age.get() };
-        let admin = Bearer::from_token_file(&settings.admin.token_file)
-            .map_err(|error| PlanError::Secret { key: "admin.token_file", error })?;
+        let budget = Budget {
+            max_bytes: cache.max_size.bytes(),
+            max_age: cache.max_age.get(),
+        };
+        let admin = Bearer::from_token_file(&settings.admin.token_file).map_err(|error| {
+            PlanError::Secret {
+                key: "admin.token_file",
+                error,
+            }
+        })?;
         let proxies = TrustedProxies::parse(&settings.limit.trusted_proxies).map_err(|error| {
             let advice = "list the addresses of your own proxies, such as \"127.0.0.1\"";
             unusable("limit.trusted_proxies", error.to_string(), advice)
@@ -171,11 +184,19 @@ fn jump(settings: &Settings) -> Result<Option<JumpPlan>, PlanError> {
     if jump.urls.is_empty() {
         return Ok(None);
     }
-    let bases: Vec<_> =
-        jump.urls.iter().map(|url| base("jump.urls", url)).collect::<Result<_, _>>()?;
+    let bases: Vec<_> = jump
+        .urls
+        .iter()
+        .map(|url| base("jump.urls", url))
+        .collect::<Result<_, _>>()?;
     let Some(token) = token("jump.token_file", &jump.token_file)? else {
         let advice = "set it to a file with the token that jump has for this node";
-        return Err(unusable("jump.token_file", "jump.urls is set, but there is no token", advice).into());
+        return Err(unusable(
+            "jump.token_file",
+            "jump.urls is set, but there is no token",
+            advice,
+        )
+        .into());
     };
     if jump.auth == Auth::Token && !jump.insecure && bases.iter().any(travels_openly) {
         let problem = "the token would travel over plain http, readable on the way";
@@ -189,18 +210,29 @@ fn jump(settings: &Settings) -> Result<Option<JumpPlan>, PlanError> {
     }
     let url = match settings.url.as_str() {
         "auto" if jump.auth == Auth::Token => {
-            let advice = "set it to where visitors find this node, such as \"https://me.example:45678/\"";
+            let advice =
+                "set it to where visitors find this node, such as \"https://me.example:45678/\"";
             return Err(unusable("url", "\"auto\" needs jump.auth = \"signed\"", advice).into());
         }
         "auto" => None,
         url => Some(base("url", url)?),
     };
-    Ok(Some(JumpPlan { bases, auth: jump.auth, token, interval, url }))
+    Ok(Some(JumpPlan {
+        bases,
+        auth: jump.auth,
+        token,
+        interval,
+        url,
+    }))
 }
 
 fn check_transform(settings: &Settings) -> Result<(), PlanError> {
     let transform = &settings.transform;
-    if let Some(odd) = transform.formats.iter().find(|name| !FORMATS.contains(&name.as_str())) {
+    if let Some(odd) = transform
+        .formats
+        .iter()
+        .find(|name| !FORMATS.contains(&name.as_str()))
+    {
         let problem = format!("`{odd}` is no format");
         return Err(unusable("transform.formats", problem, "use avif, webp, jpeg, png").into());
     }
@@ -285,7 +317,10 @@ mod tests {
         let (_file, path) = secret();
         let mut settings = settings();
         settings.origin.token_file = path;
-        assert!(Plan::from_settings(&settings).is_ok(), "loopback is not on the way");
+        assert!(
+            Plan::from_settings(&settings).is_ok(),
+            "loopback is not on the way"
+        );
         settings.origin.primary = "http://images.example/".into();
         assert!(refusal(&settings).contains("plain http"));
         settings.origin.insecure = true;
@@ -299,7 +334,10 @@ mod tests {
         settings.url = "http://me.example:45678".into();
         settings.jump.urls = vec!["http://jump.example/".into()];
         settings.jump.token_file = path;
-        let plan = Plan::from_settings(&settings).expect("usable").jump.expect("planned");
+        let plan = Plan::from_settings(&settings)
+            .expect("usable")
+            .jump
+            .expect("planned");
         assert_eq!(plan.url.expect("set").as_str(), "http://me.example:45678/");
         settings.jump.auth = Auth::Token;
         assert!(refusal(&settings).contains("plain http"));

@@ -80,8 +80,16 @@ impl Ledger {
             let _ = std::fs::rename(path, path.with_extension("damaged"));
             open(path)
         })?;
-        let book = Book { database: Some(database), noted: counters.read(), total };
-        Ok(Self { path: path.to_owned(), counters, book: Mutex::new(book) })
+        let book = Book {
+            database: Some(database),
+            noted: counters.read(),
+            total,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            counters,
+            book: Mutex::new(book),
+        })
     }
 
     /// Writes the counters down every few seconds until `stop`, and once more then.
@@ -134,7 +142,11 @@ impl Ledger {
             None => open(&self.path)?.0,
         };
         add(&database, day, counted, total)?;
-        *book = Book { database: Some(database), noted: seen, total };
+        *book = Book {
+            database: Some(database),
+            noted: seen,
+            total,
+        };
         Ok(())
     }
 
@@ -156,8 +168,10 @@ impl Ledger {
 
 fn open(path: &Path) -> Result<(Database, Amounts), LedgerError> {
     // A few kilobytes of rows: the smallest cache will do.
-    let database =
-        Database::builder().set_cache_size(256 * 1024).create(path).map_err(LedgerError::of)?;
+    let database = Database::builder()
+        .set_cache_size(256 * 1024)
+        .create(path)
+        .map_err(LedgerError::of)?;
     let txn = database.begin_write().map_err(LedgerError::of)?;
     txn.open_table(DAYS).map_err(LedgerError::of)?;
     let total = {
@@ -182,9 +196,12 @@ fn add(
         let mut days = txn.open_table(DAYS).map_err(LedgerError::of)?;
         let date = day.to_string();
         let row = to_row(get_day(&days, &date)?.plus(counted))?;
-        days.insert(date.as_str(), row.as_slice()).map_err(LedgerError::of)?;
+        days.insert(date.as_str(), row.as_slice())
+            .map_err(LedgerError::of)?;
         let mut totals = txn.open_table(TOTAL).map_err(LedgerError::of)?;
-        totals.insert((), to_row(total)?.as_slice()).map_err(LedgerError::of)?;
+        totals
+            .insert((), to_row(total)?.as_slice())
+            .map_err(LedgerError::of)?;
     }
     txn.commit().map_err(LedgerError::of)
 }
@@ -234,10 +251,19 @@ mod tests {
         assert_eq!(ledger.total().traffic_out, 13);
         let days = ledger.read(day("2026-03-01")).expect("read");
         assert_eq!(days.len(), 14);
-        assert_eq!((days[0].date.as_str(), days[0].amounts.traffic_out), ("2026-03-01", 8));
+        assert_eq!(
+            (days[0].date.as_str(), days[0].amounts.traffic_out),
+            ("2026-03-01", 8)
+        );
         assert_eq!(days[0].amounts.traffic_in, 3);
-        assert_eq!((days[1].date.as_str(), days[1].amounts.traffic_out), ("2026-02-28", 5));
-        assert_eq!((days[13].date.as_str(), days[13].amounts.traffic_out), ("2026-02-16", 0));
+        assert_eq!(
+            (days[1].date.as_str(), days[1].amounts.traffic_out),
+            ("2026-02-28", 5)
+        );
+        assert_eq!(
+            (days[13].date.as_str(), days[13].amounts.traffic_out),
+            ("2026-02-16", 0)
+        );
     }
 
     #[test]
@@ -246,6 +272,9 @@ mod tests {
         let path = dir.path().join("traffic.redb");
         std::fs::write(&path, b"this is no database, and long enough to look at").expect("write");
         let ledger = Ledger::open(&path, Arc::default()).expect("begun anew");
-        assert_eq!(ledger.read(day("2026-03-01")).expect("read")[0].amounts, Amounts::default());
+        assert_eq!(
+            ledger.read(day("2026-03-01")).expect("read")[0].amounts,
+            Amounts::default()
+        );
     }
 }

@@ -23,10 +23,19 @@ const TOGETHER: usize = 16;
 
 /// Takes a picture to its end.
 pub(super) async fn keep<S: Source>(work: &Work<S>, incoming: Incoming, held: Option<&Record>) {
-    let Incoming { head, keep, length, pieces } = incoming;
+    let Incoming {
+        head,
+        keep,
+        length,
+        pieces,
+    } = incoming;
     let store = &work.fills.store;
     let fits = length.is_none_or(|length| store.budget().admits(length));
-    let mut file = if keep && fits { begin(work).await } else { None };
+    let mut file = if keep && fits {
+        begin(work).await
+    } else {
+        None
+    };
     if !keep {
         // The origin forbids what it once allowed: what is held from then goes, too.
         work.drop_held(held).await;
@@ -34,8 +43,14 @@ pub(super) async fn keep<S: Source>(work: &Work<S>, incoming: Incoming, held: Op
     if file.is_none() {
         work.unlist();
     }
-    let coming = Coming { head: head.clone(), length, kept: file.is_some() };
-    work.fill.stage.send_replace(Stage::Coming(Arc::new(coming)));
+    let coming = Coming {
+        head: head.clone(),
+        length,
+        kept: file.is_some(),
+    };
+    work.fill
+        .stage
+        .send_replace(Stage::Coming(Arc::new(coming)));
 
     let mut verifier = Verifier::new(head.etag.as_deref(), length);
     let mut sum = Xxh3::new();
@@ -84,8 +99,13 @@ pub(super) async fn keep<S: Source>(work: &Work<S>, incoming: Incoming, held: Op
             work.fill.spool.finish(size);
             if let Some(aside) = file {
                 let used = Moment::now();
-                let record =
-                    Record { body: aside.id(), size, sum: sum.digest(), used, head };
+                let record = Record {
+                    body: aside.id(),
+                    size,
+                    sum: sum.digest(),
+                    used,
+                    head,
+                };
                 seal(work, aside, record).await;
             }
         }
@@ -96,7 +116,11 @@ pub(super) async fn keep<S: Source>(work: &Work<S>, incoming: Incoming, held: Op
 fn give_up<S: Source>(work: &Work<S>, error: &(dyn std::error::Error + 'static)) {
     work.unlist();
     work.fill.spool.cut();
-    tracing::warn!(path = work.key.as_str(), error, "a picture came incomplete and is not kept");
+    tracing::warn!(
+        path = work.key.as_str(),
+        error,
+        "a picture came incomplete and is not kept"
+    );
 }
 
 /// A file aside that the readers read along, or none if the disk has none to give.
@@ -107,7 +131,10 @@ async fn begin<S: Source>(work: &Work<S>) -> Option<Aside> {
         let reader = aside.reader()?;
         Ok::<_, io::Error>((aside, reader))
     });
-    match begun.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+    match begun
+        .await
+        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+    {
         Ok((aside, reader)) => {
             work.fill.spool.keep_in(reader);
             Some(aside)
@@ -120,7 +147,12 @@ async fn begin<S: Source>(work: &Work<S>) -> Option<Aside> {
 }
 
 /// Writes on; gives the file back if the disk took it all.
-async fn write<S: Source>(work: &Work<S>, aside: Aside, at: u64, pieces: &[Bytes]) -> Option<Aside> {
+async fn write<S: Source>(
+    work: &Work<S>,
+    aside: Aside,
+    at: u64,
+    pieces: &[Bytes],
+) -> Option<Aside> {
     let pieces = pieces.to_vec();
     let written = tokio::task::spawn_blocking(move || {
         let mut at = at;
@@ -130,7 +162,10 @@ async fn write<S: Source>(work: &Work<S>, aside: Aside, at: u64, pieces: &[Bytes
         }
         Ok::<_, io::Error>(aside)
     });
-    match written.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+    match written
+        .await
+        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+    {
         Ok(aside) => Some(aside),
         Err(error) => {
             work.fills.store.not_kept(&error);
@@ -150,7 +185,11 @@ async fn seal<S: Source>(work: &Work<S>, aside: Aside, record: Record) {
         Err(error) => return store.not_kept(&error),
     };
     let doomed = Arc::clone(&work.fill.doomed);
-    let change = Change::Put { key: work.key.clone(), record, doomed };
+    let change = Change::Put {
+        key: work.key.clone(),
+        record,
+        doomed,
+    };
     match store.commit(change).await {
         Ok(outcome) if outcome.done => return store.kept(),
         Ok(_) => {} // purged meanwhile

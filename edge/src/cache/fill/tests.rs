@@ -25,7 +25,10 @@ struct Script {
 impl Source for Script {
     async fn fetch(&self, _: &ImagePath, _: Option<&Head>) -> Result<Fetched, FetchError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        self.answers.lock().pop_front().unwrap_or(Err(FetchError::Busy))
+        self.answers
+            .lock()
+            .pop_front()
+            .unwrap_or(Err(FetchError::Busy))
     }
 }
 
@@ -40,7 +43,10 @@ struct Bench {
 impl Bench {
     fn new(max_bytes: u64) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let budget = Budget { max_bytes, max_age: Duration::from_secs(3_600) };
+        let budget = Budget {
+            max_bytes,
+            max_age: Duration::from_hours(1),
+        };
         let (store, committer) = Store::open(dir.path(), budget, 0).expect("open");
         let stop = CancellationToken::new();
         tokio::spawn(committer.run(stop.clone()));
@@ -51,7 +57,13 @@ impl Bench {
             Arc::new(Absent::new()),
             Arc::default(),
         ));
-        Self { fills, store, script, stop, dir }
+        Self {
+            fills,
+            store,
+            script,
+            stop,
+            dir,
+        }
     }
 
     /// The next fetch is answered with a picture whose body comes through the tap.
@@ -66,15 +78,27 @@ impl Bench {
             last_modified: None,
             cache_control: None,
             made: Moment::now(),
-            lifetime: Lifetime { fresh_secs: 600, ..Lifetime::default() },
+            lifetime: Lifetime {
+                fresh_secs: 600,
+                ..Lifetime::default()
+            },
         };
-        let incoming = Incoming { head, keep, length, pieces };
-        self.script.answers.lock().push_back(Ok(Fetched::Picture(incoming)));
+        let incoming = Incoming {
+            head,
+            keep,
+            length,
+            pieces,
+        };
+        self.script
+            .answers
+            .lock()
+            .push_back(Ok(Fetched::Picture(incoming)));
         tap
     }
 
     fn join(&self) -> Ticket {
-        self.fills.join(&ImagePath::parse("a.png").expect("a path"), &key(), None)
+        self.fills
+            .join(&ImagePath::parse("a.png").expect("a path"), &key(), None)
     }
 
     /// Waits for the fills, and gives what the store has then.
@@ -95,7 +119,10 @@ impl Bench {
         let bodies = std::fs::read_dir(self.dir.path().join("bodies")).expect("folders");
         let folders = bodies.map(|folder| folder.expect("folder").path());
         let incoming = self.dir.path().join("incoming");
-        folders.chain([incoming]).map(|dir| std::fs::read_dir(dir).expect("files").count()).sum()
+        folders
+            .chain([incoming])
+            .map(|dir| std::fs::read_dir(dir).expect("files").count())
+            .sum()
     }
 }
 
@@ -115,7 +142,12 @@ async fn read(mut ticket: Ticket) -> Result<Vec<u8>, String> {
         other => return Err(format!("{other:?}")),
     }
     let mut seen = Vec::new();
-    while let Some(piece) = ticket.reader.next().await.map_err(|error| error.to_string())? {
+    while let Some(piece) = ticket
+        .reader
+        .next()
+        .await
+        .map_err(|error| error.to_string())?
+    {
         seen.extend_from_slice(&piece);
     }
     Ok(seen)
@@ -130,8 +162,12 @@ async fn two_hundred_readers_make_one_fetch_and_see_the_same_bytes() {
     let bench = Bench::new(1 << 20);
     let tap = bench.picture(Some(7), true);
     let readers: Vec<_> = (0..200).map(|_| tokio::spawn(read(bench.join()))).collect();
-    tap.send(Ok(Bytes::from_static(b"pict"))).await.expect("taken");
-    tap.send(Ok(Bytes::from_static(b"ure"))).await.expect("taken");
+    tap.send(Ok(Bytes::from_static(b"pict")))
+        .await
+        .expect("taken");
+    tap.send(Ok(Bytes::from_static(b"ure")))
+        .await
+        .expect("taken");
     drop(tap);
     for reader in readers {
         assert_eq!(reader.await.expect("task"), Ok(b"picture".to_vec()));
@@ -147,7 +183,9 @@ async fn a_fill_goes_on_when_its_only_reader_leaves() {
     let mut ticket = bench.join();
     assert!(matches!(ticket.outcome().await, Stage::Coming(_)));
     drop(ticket);
-    tap.send(Ok(Bytes::from_static(b"picture"))).await.expect("taken");
+    tap.send(Ok(Bytes::from_static(b"picture")))
+        .await
+        .expect("taken");
     drop(tap);
     assert_eq!(bench.settled().await, Some(b"picture".to_vec()));
 }
@@ -157,9 +195,14 @@ async fn a_body_that_breaks_off_reaches_nobody_whole_and_leaves_nothing() {
     let bench = Bench::new(1 << 20);
     let tap = bench.picture(None, true);
     let reader = tokio::spawn(read(bench.join()));
-    tap.send(Ok(Bytes::from_static(b"pict"))).await.expect("taken");
+    tap.send(Ok(Bytes::from_static(b"pict")))
+        .await
+        .expect("taken");
     tap.send(Err(broke_off())).await.expect("taken");
-    assert_eq!(reader.await.expect("task"), Err("the body broke off".into()));
+    assert_eq!(
+        reader.await.expect("task"),
+        Err("the body broke off".into())
+    );
     assert_eq!(bench.settled().await, None);
     assert_eq!(bench.files(), 0);
 }
@@ -170,9 +213,14 @@ async fn a_body_shorter_or_longer_than_announced_is_not_kept() {
         let bench = Bench::new(1 << 20);
         let tap = bench.picture(Some(length), true);
         let reader = tokio::spawn(read(bench.join()));
-        tap.send(Ok(Bytes::from_static(b"picture"))).await.expect("taken");
+        tap.send(Ok(Bytes::from_static(b"picture")))
+            .await
+            .expect("taken");
         drop(tap);
-        assert_eq!(reader.await.expect("task"), Err("the body broke off".into()));
+        assert_eq!(
+            reader.await.expect("task"),
+            Err("the body broke off".into())
+        );
         assert_eq!(bench.settled().await, None);
         assert_eq!(bench.files(), 0);
     }
@@ -184,8 +232,12 @@ async fn what_must_not_be_kept_or_does_not_fit_is_served_all_the_same() {
         let bench = Bench::new(max_bytes);
         let tap = bench.picture(None, keep);
         let reader = tokio::spawn(read(bench.join()));
-        tap.send(Ok(Bytes::from_static(b"pic"))).await.expect("taken");
-        tap.send(Ok(Bytes::from_static(b"ture"))).await.expect("taken");
+        tap.send(Ok(Bytes::from_static(b"pic")))
+            .await
+            .expect("taken");
+        tap.send(Ok(Bytes::from_static(b"ture")))
+            .await
+            .expect("taken");
         drop(tap);
         assert_eq!(reader.await.expect("task"), Ok(b"picture".to_vec()));
         assert_eq!(bench.settled().await, None);
@@ -198,10 +250,14 @@ async fn a_picture_purged_while_it_comes_is_served_but_not_kept() {
     let bench = Bench::new(1 << 20);
     let tap = bench.picture(Some(7), true);
     let reader = tokio::spawn(read(bench.join()));
-    tap.send(Ok(Bytes::from_static(b"pict"))).await.expect("taken");
+    tap.send(Ok(Bytes::from_static(b"pict")))
+        .await
+        .expect("taken");
     bench.fills.doom(&Scope::All);
     bench.store.purge(&Scope::All).await.expect("purged");
-    tap.send(Ok(Bytes::from_static(b"ure"))).await.expect("taken");
+    tap.send(Ok(Bytes::from_static(b"ure")))
+        .await
+        .expect("taken");
     drop(tap);
     assert_eq!(reader.await.expect("task"), Ok(b"picture".to_vec()));
     assert_eq!(bench.settled().await, None);
@@ -224,7 +280,9 @@ async fn a_reader_that_looked_too_early_finds_what_was_stored_meanwhile() {
     let bench = Bench::new(1 << 20);
     let tap = bench.picture(Some(7), true);
     let reader = tokio::spawn(read(bench.join()));
-    tap.send(Ok(Bytes::from_static(b"picture"))).await.expect("taken");
+    tap.send(Ok(Bytes::from_static(b"picture")))
+        .await
+        .expect("taken");
     drop(tap);
     reader.await.expect("task").expect("whole");
     bench.fills.drain().await;

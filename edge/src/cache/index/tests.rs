@@ -18,7 +18,10 @@ struct Bench {
 
 fn bench() -> Bench {
     let dir = tempfile::tempdir().expect("a directory");
-    Bench { path: dir.path().join("index.redb"), _dir: dir }
+    Bench {
+        path: dir.path().join("index.redb"),
+        _dir: dir,
+    }
 }
 
 fn record(body: u64, size: u64, used: u64) -> Record {
@@ -28,13 +31,26 @@ fn record(body: u64, size: u64, used: u64) -> Record {
         last_modified: None,
         cache_control: None,
         made: Moment(0),
-        lifetime: Lifetime { fresh_secs: 1, ..Lifetime::default() },
+        lifetime: Lifetime {
+            fresh_secs: 1,
+            ..Lifetime::default()
+        },
     };
-    Record { body: BodyId(body), size, sum: 0, used: Moment(used), head }
+    Record {
+        body: BodyId(body),
+        size,
+        sum: 0,
+        used: Moment(used),
+        head,
+    }
 }
 
 fn put(key: &str, record: Record) -> Change {
-    Change::Put { key: Key::from_index(key), record, doomed: Arc::new(AtomicBool::new(false)) }
+    Change::Put {
+        key: Key::from_index(key),
+        record,
+        doomed: Arc::new(AtomicBool::new(false)),
+    }
 }
 
 fn apply(index: &Index, change: Change) -> Outcome {
@@ -54,7 +70,10 @@ fn entries_and_sums_outlive_a_restart_and_each_start_is_counted() {
     drop(index);
     let (index, second) = Index::open(&bench.path).expect("open again");
     assert_eq!((first, second), (1, 2));
-    assert_eq!(index.get(&Key::from_index("a")).expect("get"), Some(record(1, 10, 5)));
+    assert_eq!(
+        index.get(&Key::from_index("a")).expect("get"),
+        Some(record(1, 10, 5))
+    );
     assert_eq!((index.bytes(), index.entries()), (30, 2));
 }
 
@@ -73,7 +92,11 @@ fn what_was_purged_while_it_came_does_not_go_in() {
     let bench = bench();
     let (index, _) = Index::open(&bench.path).expect("open");
     let doomed = Arc::new(AtomicBool::new(true));
-    let change = Change::Put { key: Key::from_index("a"), record: record(1, 10, 5), doomed };
+    let change = Change::Put {
+        key: Key::from_index("a"),
+        record: record(1, 10, 5),
+        doomed,
+    };
     assert!(!apply(&index, change).done);
     assert_eq!(index.get(&Key::from_index("a")).expect("get"), None);
 }
@@ -84,11 +107,46 @@ fn a_renewal_or_removal_of_another_version_changes_nothing() {
     let (index, _) = Index::open(&bench.path).expect("open");
     apply(&index, put("a", record(2, 10, 5)));
     let key = Key::from_index("a");
-    let head = Head { made: Moment(99), ..record(1, 10, 5).head };
-    assert!(!apply(&index, Change::Renew { key: key.clone(), body: BodyId(1), head: head.clone() }).done);
-    assert!(!apply(&index, Change::Remove { key: key.clone(), body: BodyId(1) }).done);
-    assert!(apply(&index, Change::Renew { key: key.clone(), body: BodyId(2), head }).done);
-    assert_eq!(index.get(&key).expect("get").expect("held").head.made, Moment(99));
+    let head = Head {
+        made: Moment(99),
+        ..record(1, 10, 5).head
+    };
+    assert!(
+        !apply(
+            &index,
+            Change::Renew {
+                key: key.clone(),
+                body: BodyId(1),
+                head: head.clone()
+            }
+        )
+        .done
+    );
+    assert!(
+        !apply(
+            &index,
+            Change::Remove {
+                key: key.clone(),
+                body: BodyId(1)
+            }
+        )
+        .done
+    );
+    assert!(
+        apply(
+            &index,
+            Change::Renew {
+                key: key.clone(),
+                body: BodyId(2),
+                head
+            }
+        )
+        .done
+    );
+    assert_eq!(
+        index.get(&key).expect("get").expect("held").head.made,
+        Moment(99)
+    );
 }
 
 #[test]
@@ -98,8 +156,14 @@ fn the_least_recently_used_goes_first_and_no_more_than_asked() {
     for (n, key) in ["c", "a", "b"].iter().enumerate() {
         apply(&index, put(key, record(n as u64, 10, 100 + n as u64)));
     }
-    apply(&index, Change::Touch(vec![(Key::from_index("c"), Moment(500))]));
-    assert_eq!(gone(&apply(&index, Change::Evict { bytes: 11 })), vec!["a", "b"]);
+    apply(
+        &index,
+        Change::Touch(vec![(Key::from_index("c"), Moment(500))]),
+    );
+    assert_eq!(
+        gone(&apply(&index, Change::Evict { bytes: 11 })),
+        vec!["a", "b"]
+    );
     assert_eq!((index.bytes(), index.entries()), (10, 1));
 }
 
@@ -109,21 +173,33 @@ fn an_entry_used_at_the_horizon_stays() {
     let (index, _) = Index::open(&bench.path).expect("open");
     apply(&index, put("old", record(1, 10, 99)));
     apply(&index, put("edge", record(2, 10, 100)));
-    assert_eq!(gone(&apply(&index, Change::Unused { since: Moment(100) })), vec!["old"]);
+    assert_eq!(
+        gone(&apply(&index, Change::Unused { since: Moment(100) })),
+        vec!["old"]
+    );
 }
 
 #[test]
 fn a_purge_takes_what_it_means_and_no_neighbour() {
     let bench = bench();
     let (index, _) = Index::open(&bench.path).expect("open");
-    for (n, key) in ["a/b-2", "a/b", "a/b\0w=640", "a/b/c", "a/bc"].iter().enumerate() {
+    for (n, key) in ["a/b-2", "a/b", "a/b\0w=640", "a/b/c", "a/bc"]
+        .iter()
+        .enumerate()
+    {
         apply(&index, put(key, record(n as u64, 1, 1)));
     }
     let path = ImagePath::parse("a/b").expect("a path");
     let picture = apply(&index, Change::Purge(Scope::Picture(path.clone())));
     assert_eq!(gone(&picture), vec!["a/b", "a/b\0w=640"]);
-    assert_eq!(gone(&apply(&index, Change::Purge(Scope::Below(path)))), vec!["a/b/c"]);
-    assert_eq!(gone(&apply(&index, Change::Purge(Scope::All))), vec!["a/b-2", "a/bc"]);
+    assert_eq!(
+        gone(&apply(&index, Change::Purge(Scope::Below(path)))),
+        vec!["a/b/c"]
+    );
+    assert_eq!(
+        gone(&apply(&index, Change::Purge(Scope::All))),
+        vec!["a/b-2", "a/bc"]
+    );
     assert_eq!((index.bytes(), index.entries()), (0, 0));
 }
 
@@ -131,8 +207,9 @@ fn a_purge_takes_what_it_means_and_no_neighbour() {
 fn a_large_purge_goes_in_steps() {
     let bench = bench();
     let (index, _) = Index::open(&bench.path).expect("open");
-    let all: Vec<Change> =
-        (0..=STEP as u64).map(|n| put(&format!("{n:05}"), record(n, 1, 1))).collect();
+    let all: Vec<Change> = (0..=STEP as u64)
+        .map(|n| put(&format!("{n:05}"), record(n, 1, 1)))
+        .collect();
     index.apply(&all).expect("applied");
     let first = apply(&index, Change::Purge(Scope::All));
     assert_eq!((first.gone.len(), first.more), (STEP, true));

@@ -57,8 +57,14 @@ async fn what_the_disk_did_not_take_passes_through_memory_without_a_gap() {
     let reader = tokio::spawn(all(spool.attach().expect("attach")));
     spool.keep_in(filed(b"pic"));
     spool.filed(3, 3);
-    spool.pass(Bytes::from_static(b"tu"), 5).await.expect("a reader is there");
-    spool.pass(Bytes::from_static(b"re"), 6).await.expect("a reader is there");
+    spool
+        .pass(Bytes::from_static(b"tu"), 5)
+        .await
+        .expect("a reader is there");
+    spool
+        .pass(Bytes::from_static(b"re"), 6)
+        .await
+        .expect("a reader is there");
     spool.finish(7);
     assert_eq!(reader.await.expect("task"), Ok(b"picture".to_vec()));
 }
@@ -75,7 +81,10 @@ async fn nobody_joins_a_body_whose_beginning_has_passed() {
         passed.expect("a reader is there");
         assert_eq!(read.expect("not cut").map(|piece| piece.len()), Some(1024));
     }
-    spool.pass(Bytes::from_static(b"x"), 0).await.expect("a reader is there");
+    spool
+        .pass(Bytes::from_static(b"x"), 0)
+        .await
+        .expect("a reader is there");
     assert!(spool.attach().is_none());
 }
 
@@ -93,9 +102,18 @@ async fn a_reader_that_stands_still_is_cut_off_after_a_while_so_that_others_go_o
     let quick = tokio::spawn(all(spool.attach().expect("attach")));
     let half = Bytes::from(vec![1; WINDOW / 2 + 1]);
     let len = half.len() as u64;
-    spool.pass(half.clone(), len).await.expect("readers are there");
-    spool.pass(half.clone(), 2 * len).await.expect("the quick one remains");
+    spool
+        .pass(half.clone(), len)
+        .await
+        .expect("readers are there");
+    spool
+        .pass(half.clone(), 2 * len)
+        .await
+        .expect("the quick one remains");
     spool.finish(2 * len);
-    assert_eq!(quick.await.expect("task").expect("whole").len() as u64, 2 * len);
+    assert_eq!(
+        quick.await.expect("task").expect("whole").len() as u64,
+        2 * len
+    );
     assert_eq!(slow.next().await, Err(Cut));
 }
