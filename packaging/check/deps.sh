@@ -90,5 +90,10 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq || echo "apt-get update failed; trying with the lists that are here" >&2
 apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null ||
     die "cannot install: ${packages[*]}"
+# They are for tests, which start their own; nobody asked for them to run all the time.
+for service in redis-server supervisor; do
+    [[ " ${packages[*]} " != *" $service "* ]] ||
+        systemctl disable --now "$service" >/dev/null 2>&1
+done
 look
 [ ${#things[@]} = 0 ] || die "still missing: ${things[*]}"

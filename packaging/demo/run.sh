@@ -1,203 +1,196 @@
-#!/usr/bin/env bash
-# The whole system on this machine, on an emulated OneDrive: no account, nothing installed.
+#!/bin/bash
+# The whole way on one machine: an emulated OneDrive, tuyunfs mounted at ./demo/mnt, its origin,
+# one edge and jump, all on the loopback. No account, nothing installed. Ends with Ctrl-C and leaves
+# nothing behind.
 #
-#   run.sh            starts it, says what to try, runs until Ctrl-C
-#   run.sh --check    starts it, fetches a picture through jump and edge, stops, and looks that
-#                     nothing is left behind
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-top=$PWD
-check=false
-[ "${1:-}" = "--check" ] && check=true
+#   run.sh           runs until Ctrl-C
+#   run.sh --check   fetches the sample picture all the way, ends, and looks that nothing is left
+set -u -o pipefail
+# shellcheck source=packaging/check/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../check/lib.sh"
 
-cargo build --quiet --bins -p tuyunfs -p tuyun-edge -p tuyun-jump -p graph-emulator
-bin=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/debug
+check=
+case ${1:-} in
+'') ;;
+--check) check=yes ;;
+*) die "usage: run.sh [--check]" ;;
+esac
 
-home=$top/demo
-$check && home=$(mktemp -d)
-work=$home/work
-point=$home/mnt
-mkdir -p "$work" "$point"
-rm -rf "${work:?}"/*
-pids=()
+sample=$top/packaging/demo/sample.png
+picture=pic/sample.png
+demo=$top/demo
 
-mounted() { awk -v point="$point" '$5 == point' /proc/self/mountinfo | grep -q .; }
-
-cleanup() {
-  trap - EXIT INT TERM
-  # Edge and jump first, then the mount, then the drive that it still writes to.
-  for ((n = ${#pids[@]} - 1; n >= 0; n--)); do
-    kill "${pids[n]}" 2>/dev/null || true
-    wait "${pids[n]}" 2>/dev/null || true
-  done
-  if mounted; then umount -l "$point" || true; fi
-  rm -rf "$work"
-  rmdir "$point" 2>/dev/null || true
-  rmdir "$home" 2>/dev/null || true
+# Where the folder is mounted; empty: it is not, and why not.
+choose_point() {
+    point=
+    unmounted=
+    if [ "$(id -u)" != 0 ]; then
+        unmounted="this is not root"
+    elif [ ! -e /dev/fuse ]; then
+        unmounted="there is no /dev/fuse here"
+    fi
+    if [ -n "$unmounted" ]; then
+        [ -z "$check" ] || [ -z "${CI:-}" ] || die "$unmounted, and CI skips nothing"
+        return
+    fi
+    # The check must not meet a demo that somebody watches.
+    point=${check:+$work/mnt}
+    point=${point:-$demo/mnt}
+    ! mountpoint -q "$point" || die "$point is mounted already: does another demo run?"
+    mkdir -p "$point" || die "cannot make $point"
 }
-trap cleanup EXIT
-trap 'exit 0' INT TERM
 
-say() { printf '%s\n' "$*"; }
-die() { say "demo: $*" >&2; for log in "$work"/*.log; do say "--- $log"; tail -n 20 "$log"; done >&2; exit 1; }
-
-# Waits for something, half a minute at most.
-until_true() {
-  local what=$1
-  shift
-  for _ in $(seq 1 300); do
-    if "$@" >/dev/null 2>&1; then return; fi
-    for pid in "${pids[@]}"; do kill -0 "$pid" 2>/dev/null || die "a program ended while waiting for $what"; done
-    sleep 0.1
-  done
-  die "waited in vain for $what"
+# Ports of the manual where they are free, so that the addresses look familiar.
+choose_ports() {
+    if [ -n "$check" ]; then
+        origin_port=$(free_port)
+        edge_port=$(free_port)
+        jump_port=$(free_port)
+    else
+        origin_port=$(free_port 7200)
+        edge_port=$(free_port 45678)
+        jump_port=$(free_port 56789)
+    fi
+    edge_control=$(free_port)
+    jump_control=$(free_port)
+    edge_url=http://127.0.0.1:$edge_port
+    jump_url=http://127.0.0.1:$jump_port
 }
-ok() { curl --silent --fail --output /dev/null "$1"; }
 
-port() { python3 - <<'P' 2>/dev/null || echo "$1"
-import socket
-with socket.socket() as s:
-    s.bind(("127.0.0.1", 0))
-    print(s.getsockname()[1])
-P
+start_drive() {
+    start_cloud
+    write_tuyunfs_settings "$work/tuyunfs.toml" "$work/state" "$point"
+    sign_in "$work/tuyunfs.toml"
+    if [ -n "$point" ]; then
+        start tuyunfs "$PROGRAMS_DIR/tuyunfs" mount --config "$work/tuyunfs.toml"
+    else
+        start tuyunfs "$PROGRAMS_DIR/tuyunfs" mount --origin-only --config "$work/tuyunfs.toml"
+    fi
+    ready tuyunfs "$started" "$metrics_url/readyz"
 }
-origin_port=7200 jump_port=56789 edge_port=45678 metrics_port=7201 jump_control=56790 edge_control=45679
-if $check; then
-  origin_port=$(port 17200) jump_port=$(port 17201) edge_port=$(port 17202)
-  metrics_port=$(port 17203) jump_control=$(port 17204) edge_control=$(port 17205)
-fi
 
-# The emulated OneDrive.
-"$bin/graph-emulator" --profile business --auto-approve > "$work/emulator.json" 2> "$work/emulator.log" &
-pids+=($!)
-until_true "the emulated OneDrive" grep -q graph "$work/emulator.json"
-login=$(jq -r .login "$work/emulator.json")
-graph=$(jq -r .graph "$work/emulator.json")
-control=$(jq -r .control "$work/emulator.json")
-
-# tuyunfs, signed in with a token of the emulator's.
-umask 077
-printf 'demo-node-token\n' > "$work/node-token"
-cat > "$work/tuyunfs.toml" <<T
-state_dir = "$work/state"
-[drive]
-login_url = "$login"
-graph_url = "$graph"
-client_id = "demo"
-poll = "2s"
-[mount]
-point = "$point"
-[cache]
-min_free = "64MiB"
-[origin]
-listen = "127.0.0.1:$origin_port"
-[control]
-socket = "$work/control.sock"
-metrics = "127.0.0.1:$metrics_port"
-T
-curl --silent --fail -X POST -H 'content-type: application/json' -d '{"client_id":"demo"}' "$control/token" \
-  | jq -c '{access_token, refresh_token, token_type: "Bearer", expiry: "2020-01-01T00:00:00Z"}' > "$work/token.json"
-"$bin/tuyunfs" login --rclone "$work/token.json" --config "$work/tuyunfs.toml" > "$work/login.log" 2>&1 \
-  || die "cannot sign in"
-
-how=()
-if [ ! -e /dev/fuse ]; then
-  say "There is no /dev/fuse here: the pictures are served without the mounted folder."
-  how=(--origin-only)
-elif [ "$(id -u)" -ne 0 ] && ! command -v fusermount3 >/dev/null; then
-  say "Mounting needs root, or fusermount3: the pictures are served without the mounted folder."
-  how=(--origin-only)
-elif [ "$(id -u)" -ne 0 ]; then
-  # Without root, only the user who mounts may look in.
-  sed -i 's/^\[mount\]$/[mount]\nallow_other = false/' "$work/tuyunfs.toml"
-fi
-"$bin/tuyunfs" mount "${how[@]}" --config "$work/tuyunfs.toml" > "$work/tuyunfs.log" 2>&1 &
-pids+=($!)
-until_true "tuyunfs" ok "http://127.0.0.1:$metrics_port/readyz"
-
-# jump, and one edge that reports to it.
-cat > "$work/jump.toml" <<T
+start_fleet() {
+    local token=$work/node-token
+    (umask 077 && head -c 32 /dev/urandom | od -An -vtx1 | tr -d ' \n' >"$token")
+    cat >"$work/jump.toml" <<SETTINGS
 listen = "127.0.0.1:$jump_port"
-origin = "http://127.0.0.1:$origin_port/"
+origin = "$origin_url/"
 [nodes]
-token_file = "$work/node-token"
+token_file = "$token"
 allow_private = true
 [control]
 listen = "127.0.0.1:$jump_control"
-T
-cat > "$work/edge.toml" <<T
+SETTINGS
+    cat >"$work/edge.toml" <<SETTINGS
 listen = "127.0.0.1:$edge_port"
 server_id = "1"
-url = "http://127.0.0.1:$edge_port/"
+url = "$edge_url/"
 [origin]
-primary = "http://127.0.0.1:$origin_port/"
+primary = "$origin_url/"
 [cache]
-dir = "$work/edge-cache"
-max_size = "256MiB"
+dir = "$work/edge"
 [jump]
-urls = ["http://127.0.0.1:$jump_port/"]
-token_file = "$work/node-token"
+urls = ["$jump_url/"]
+token_file = "$token"
 interval = "1s"
 [control]
 listen = "127.0.0.1:$edge_control"
-T
-"$bin/tuyun-jump" serve --config "$work/jump.toml" > "$work/jump.log" 2>&1 &
-pids+=($!)
-until_true "tuyun-jump" ok "http://127.0.0.1:$jump_control/healthz"
-"$bin/tuyun-edge" serve --config "$work/edge.toml" > "$work/edge.log" 2>&1 &
-pids+=($!)
-until_true "tuyun-edge" ok "http://127.0.0.1:$edge_control/healthz"
-
-# A sample picture: into the folder, or, without one, onto the drive.
-base64 -d > "$work/sample.png" <<'B'
-iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==
-B
-if [ ${#how[@]} -eq 0 ]; then
-  mkdir -p "$point/pic"
-  cp "$work/sample.png" "$point/pic/sample.png"
-else
-  curl --silent --fail --output /dev/null -X PUT --data-binary @"$work/sample.png" \
-    "$control/file?path=share/mount/pic/sample.png"
-fi
-picture=http://127.0.0.1:$jump_port/mount/pic/sample.png
-sent_to_edge() {
-  curl --silent --output /dev/null --write-out '%{redirect_url}' "$picture" | grep -q ":$edge_port/"
+SETTINGS
+    start tuyun-jump "$PROGRAMS_DIR/tuyun-jump" serve --config "$work/jump.toml"
+    ready tuyun-jump "$started" "http://127.0.0.1:$jump_control/readyz"
+    start tuyun-edge "$PROGRAMS_DIR/tuyun-edge" serve --config "$work/edge.toml"
+    ready tuyun-edge "$started" "http://127.0.0.1:$edge_control/readyz"
+    until_ok "jump sends visitors to the edge" sent_to_edge
 }
-until_true "the edge's first heartbeat" sent_to_edge
-until_true "the picture" ok "http://127.0.0.1:$edge_port/mount/pic/sample.png"
 
-if $check; then
-  curl --silent --fail --location "$picture" | cmp - "$work/sample.png" || die "the picture came back changed"
-  if [ ${#how[@]} -eq 0 ]; then
-    cmp "$point/pic/sample.png" "$work/sample.png" || die "the mounted folder has other bytes"
-  fi
-  all=("${pids[@]}")
-  cleanup
-  for pid in "${all[@]}"; do
-    if kill -0 "$pid" 2>/dev/null; then say "demo: process $pid is still there" >&2; exit 1; fi
-  done
-  if mounted; then say "demo: still mounted at $point" >&2; exit 1; fi
-  [ ! -e "$home" ] || { say "demo: left behind: $(ls -A "$home")" >&2; exit 1; }
-  say "the demo ran, gave the picture back, and left nothing behind"
-  exit 0
+sent_to_edge() {
+    [ "$(curl -fsS --max-time 5 -o "$work/none" -w '%{redirect_url}' "$jump_url/mount/$picture")" = \
+        "$edge_url/mount/$picture" ]
+}
+
+put_sample() {
+    if [ -n "$point" ]; then
+        mkdir "$point/pic" && cp "$sample" "$point/$picture" || die "cannot write to $point"
+        return
+    fi
+    # Without the mount another client has to put it on the drive.
+    curl -fsS --max-time 30 -X PUT --data-binary "@$sample" -o "$work/none" \
+        "$cloud_control/file?path=share/mount/$picture" ||
+        die "the emulator does not take the sample"
+    until_ok "the origin has the sample" \
+        curl -fsS --max-time 30 -o "$work/none" "$origin_url/mount/$picture"
+}
+
+# The picture as a visitor gets it, and again from the edge's cache.
+fetch() {
+    curl -fsSL --max-time 30 -o "$work/fetched" "$jump_url/mount/$picture" ||
+        die "the sample does not come back"
+    cmp "$work/fetched" "$sample" || die "other bytes came back"
+    until_ok "the edge serves it from its cache" from_cache
+    until_ok "the drive has it" cloud_has "share/mount/$picture" "$sample"
+}
+
+from_cache() {
+    curl -fsSL --max-time 30 -D "$work/head" -o "$work/fetched" "$jump_url/mount/$picture" &&
+        cmp -s "$work/fetched" "$sample" && grep -qi '^x-cache: hit' "$work/head"
+}
+
+show() {
+    echo
+    if [ -n "$point" ]; then
+        echo "folder   $point/    put pictures into it"
+    else
+        echo "folder   not mounted: $unmounted. The origin serves the drive without it."
+    fi
+    cat <<TEXT
+origin   $origin_url/mount/
+edge     $edge_url/    its status page
+jump     $jump_url/    its status page
+drive    emulated; what it holds: $cloud_control/tree
+
+  curl -L -o sample.png $jump_url/mount/$picture
+  $PROGRAMS_DIR/tuyunfs status --config $work/tuyunfs.toml
+
+Logs are in $work/log. Ctrl-C ends it all.
+TEXT
+}
+
+# Ends everything in order and looks that nothing stays behind.
+leave() {
+    local all=("${children[@]}") n status
+    for ((n = ${#all[@]} - 1; n >= 0; n--)); do
+        stop "${all[n]}"
+        status=$?
+        [ "$status" = 0 ] || die "a program ended with $status:
+$(tail -n 20 "$work"/log/*.log)"
+    done
+    [ -z "$point" ] || ! mountpoint -q "$point" || die "$point is still mounted"
+    [ -z "$point" ] || [ -z "$(ls -A "$point")" ] || die "$point is not empty"
+}
+
+finish() {
+    end_world
+    # Only what the demo made: both stay where something else is in them.
+    [ -n "$check" ] || rmdir "$demo/mnt" "$demo" 2>/dev/null
+}
+
+find_programs
+trap finish EXIT
+make_work
+choose_point
+choose_ports
+start_drive
+start_fleet
+put_sample
+fetch
+if [ -n "$check" ]; then
+    leave
+    echo "ok      the sample came back through jump, edge and origin; nothing is left"
+    exit 0
 fi
-
-say ""
-say "Tuyun runs on an emulated OneDrive:"
-[ ${#how[@]} -eq 0 ] && say "  mounted folder  $point"
-say "  origin          http://127.0.0.1:$origin_port/mount/"
-say "  jump            http://127.0.0.1:$jump_port/"
-say "  edge            http://127.0.0.1:$edge_port/"
-say "  emulated drive  $control/tree"
-say ""
-say "Try:  curl -L -o /dev/null -w '%{http_code} %{url_effective}\n' $picture"
-[ ${#how[@]} -eq 0 ] && say "      cp some-picture.jpg $point/pic/ && curl -I http://127.0.0.1:$jump_port/mount/pic/some-picture.jpg"
-say "      $bin/tuyunfs status --config $work/tuyunfs.toml"
-say ""
-say "Ctrl-C stops and cleans up."
-while true; do
-  for pid in "${pids[@]}"; do
-    kill -0 "$pid" 2>/dev/null || die "a program ended"
-  done
-  sleep 1
-done
+show
+trap 'echo; echo "ending"; exit 0' INT TERM
+# Until Ctrl-C, or until a program ends by itself.
+wait -n "${children[@]}"
+die "a program ended by itself:
+$(tail -n 20 "$work"/log/*.log)"
