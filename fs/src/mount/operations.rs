@@ -20,7 +20,7 @@ use fuser::{
 
 use super::answer::Answers;
 use super::decode;
-use super::reply::{GENERATION, Replies, done, note};
+use super::reply::{GENERATION, Replies, done, note, note_of_node};
 use super::session::negotiate;
 use crate::vfs::{HandleId, NodeId, SetAttr, VfsError};
 
@@ -217,7 +217,7 @@ impl Filesystem for Operations {
         self.answers.run(async move {
             match io.vfs.open(node, open).await {
                 Ok(handle) => reply.opened(FileHandle(handle.0), io.open_flags(node, open)),
-                Err(error) => reply.error(note(&error)),
+                Err(error) => reply.error(note_of_node(&error)),
             }
         });
     }
@@ -350,7 +350,7 @@ impl Filesystem for Operations {
         self.answers.run(async move {
             match io.folders.open(&io.vfs, NodeId(ino.0)).await {
                 Ok(id) => reply.opened(FileHandle(id), FopenFlags::empty()),
-                Err(error) => reply.error(note(&error)),
+                Err(error) => reply.error(note_of_node(&error)),
             }
         });
     }
@@ -375,7 +375,7 @@ impl Filesystem for Operations {
     fn readdirplus(
         &self,
         _req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
@@ -384,7 +384,10 @@ impl Filesystem for Operations {
         let came = io.memory.came();
         self.answers.run(async move {
             match io.folders.read(&io.vfs, fh.0, offset).await {
-                Ok(names) => io.names_with_attributes(reply, came, &names, offset).await,
+                Ok(names) => {
+                    let folder = (NodeId(ino.0), &names[..]);
+                    io.names_with_attributes(reply, came, folder, offset).await;
+                }
                 Err(error) => reply.error(note(&error)),
             }
         });

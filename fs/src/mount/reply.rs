@@ -66,7 +66,7 @@ impl Replies {
                 let shown = self.appearance.show(&attr);
                 self.memory.send(came, |ttl| reply.attr(&ttl, &shown));
             }
-            Err(error) => reply.error(note(&error)),
+            Err(error) => reply.error(note_of_node(&error)),
         }
     }
 
@@ -135,19 +135,24 @@ impl Replies {
         reply.ok();
     }
 
-    /// Names with attributes as they are now, not as they were when the folder was opened: the
-    /// kernel takes them for fresh.
+    /// Names with attributes, and both as they are now, not as they were when the folder was
+    /// opened: the kernel takes them for fresh. It lets nobody change names of the folder
+    /// meanwhile, so what is looked up here still holds when it arrives.
     pub(super) async fn names_with_attributes(
         &self,
         mut reply: ReplyDirectoryPlus,
         came: Came,
-        names: &[Entry],
+        (folder, names): (NodeId, &[Entry]),
         offset: u64,
     ) {
         let mut shown = Vec::new();
         for (at, entry) in from(names, offset) {
+            let now = match entry.name.as_str() {
+                "." | ".." => self.vfs.attr(entry.node).await,
+                name => self.vfs.lookup(folder, name).await,
+            };
             // What is gone by now is left out.
-            if let Ok(attr) = self.vfs.attr(entry.node).await {
+            if let Ok(attr) = now {
                 shown.push((at, entry, self.appearance.show(&attr)));
             }
             if shown.len() == PLUS_ENTRIES {
@@ -193,6 +198,15 @@ pub(super) fn done(reply: ReplyEmpty, result: Result<(), VfsError>) {
     match result {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(note(&error)),
+    }
+}
+
+/// The same for what was asked of a node and not of a name. One that is gone is stale: on that
+/// number the kernel looks the name up once more, and finds what has taken its place.
+pub(super) fn note_of_node(error: &VfsError) -> Errno {
+    match error {
+        VfsError::NotFound => Errno::ESTALE,
+        other => note(other),
     }
 }
 

@@ -266,6 +266,60 @@ async fn a_listing_never_takes_back_a_size_that_an_application_knows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_listing_never_brings_back_a_name_that_is_gone() {
+    let Some(drive) = mounted(Vec::new()).await else {
+        return;
+    };
+    blocking(&drive.point, |point| {
+        let (tmp, name) = (point.join("a.tmp"), point.join("a"));
+        fs::write(&tmp, b"1").unwrap();
+        // The folder is opened, then the file is renamed, then the folder is read.
+        let listing = fs::read_dir(&point).unwrap();
+        fs::rename(&tmp, &name).unwrap();
+        let _ = listing
+            .map(|entry| entry.unwrap().metadata().is_ok())
+            .count();
+        fs::remove_file(&name).unwrap();
+        assert!(!tmp.exists());
+        fs::write(&tmp, b"2").unwrap();
+        assert_eq!(fs::read(&tmp).unwrap(), b"2");
+    })
+    .await;
+    drive.mounted.unmount().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_and_readers_of_one_folder_do_not_disturb_each_other() {
+    let Some(drive) = mounted(Vec::new()).await else {
+        return;
+    };
+    let work = |point: PathBuf, who: usize| {
+        for round in 0..20 {
+            let name = point.join(format!("{who}-{}", round % 3));
+            let tmp = name.with_extension("tmp");
+            let text = format!("{who} {round}");
+            fs::write(&tmp, &text).unwrap();
+            fs::rename(&tmp, &name).unwrap();
+            assert_eq!(fs::read_to_string(&name).unwrap(), text);
+            assert!(fs::read_dir(&point).unwrap().count() >= 1);
+            if round % 4 == 0 {
+                fs::remove_file(&name).unwrap();
+            }
+        }
+    };
+    blocking(&drive.point, move |point| {
+        std::thread::scope(|scope| {
+            for who in 0..4 {
+                let point = point.clone();
+                scope.spawn(move || work(point, who));
+            }
+        });
+    })
+    .await;
+    drive.mounted.unmount().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_kernel_forgets_what_changed_elsewhere() {
     let Some(drive) = mounted(vec![("a", Bytes::from_static(b"one"))]).await else {
         return;
