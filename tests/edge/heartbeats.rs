@@ -113,7 +113,7 @@ async fn an_original_jump_gets_the_token_inside() {
 async fn a_node_that_does_not_know_its_address_tells_scheme_and_port() {
     let (origin, jump) = (Origin::start().await, jump().await);
     let node = reporting(&origin, &jump.base(), |settings| {
-        settings.url = "auto".into()
+        settings.url = "auto".into();
     })
     .await;
     let beat = body(&beats(&jump, 1).await[0]);
@@ -154,7 +154,7 @@ async fn a_redirect_of_jump_is_not_followed() {
     let to = format!("{}_api/update", elsewhere.base());
     jump.serve(UPDATE_PATH, Reply::status(307).header("location", &to));
     let _node = reporting(&origin, &jump.base(), |settings| {
-        settings.jump.auth = Auth::Token
+        settings.jump.auth = Auth::Token;
     })
     .await;
     beats(&jump, 2).await;

@@ -21,10 +21,10 @@ use crate::origin::Origin;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The admin token of nodes that have one.
-pub const ADMIN: &str = "the-admin-token";
+pub(crate) const ADMIN: &str = "the-admin-token";
 
 /// A running node.
-pub struct Node {
+pub(crate) struct Node {
     address: SocketAddr,
     control: SocketAddr,
     stop: CancellationToken,
@@ -35,9 +35,11 @@ pub struct Node {
 }
 
 /// Settings for a node before this origin, in a directory of its own.
-pub fn settings(origin: &str, home: &Path) -> Settings {
-    let mut settings = Settings::default();
-    settings.listen = "127.0.0.1:0".into();
+pub(crate) fn settings(origin: &str, home: &Path) -> Settings {
+    let mut settings = Settings {
+        listen: "127.0.0.1:0".into(),
+        ..Settings::default()
+    };
     settings.control.listen = "127.0.0.1:0".into();
     settings.origin.primary = origin.into();
     settings.cache.dir = home.join("cache").to_str().expect("UTF-8").into();
@@ -46,7 +48,7 @@ pub fn settings(origin: &str, home: &Path) -> Settings {
 }
 
 /// A file with a secret, inside a directory that outlives the node.
-pub fn secret(home: &Path, name: &str, secret: &str) -> String {
+pub(crate) fn secret(home: &Path, name: &str, secret: &str) -> String {
     let path = home.join(name);
     let mut file = std::fs::File::create(&path).expect("a file");
     writeln!(file, "{secret}").expect("written");
@@ -54,12 +56,12 @@ pub fn secret(home: &Path, name: &str, secret: &str) -> String {
 }
 
 impl Node {
-    pub async fn before(origin: &Origin) -> Self {
+    pub(crate) async fn before(origin: &Origin) -> Self {
         Self::with(origin, |_, _| {}).await
     }
 
     /// With other settings than usual; the closure also gets the node's home.
-    pub async fn with(origin: &Origin, adapt: impl FnOnce(&mut Settings, &Path)) -> Self {
+    pub(crate) async fn with(origin: &Origin, adapt: impl FnOnce(&mut Settings, &Path)) -> Self {
         let home = Arc::new(tempfile::tempdir().expect("a directory"));
         let mut settings = settings(&origin.base(), home.path());
         settings.admin.token_file = secret(home.path(), "admin", ADMIN);
@@ -86,41 +88,41 @@ impl Node {
     }
 
     /// Stops in order, and starts again on the same directory.
-    pub async fn restarted(self) -> Self {
+    pub(crate) async fn restarted(self) -> Self {
         let (settings, home) = (self.settings.clone(), Arc::clone(&self.home));
         self.stop().await;
         Self::start(settings, home).await
     }
 
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         let served = tokio::time::timeout(PATIENCE, &mut self.served).await;
         served.expect("in time").expect("no panic").expect("served");
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn cache(&self) -> PathBuf {
+    pub(crate) fn cache(&self) -> PathBuf {
         self.settings.cache.dir.clone().into()
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         self.client
             .request(method.parse().expect("a method"), self.url(path))
             .timeout(PATIENCE)
     }
 
-    pub async fn get(&self, path: &str) -> Response {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         self.request("GET", path).send().await.expect("an answer")
     }
 
-    pub async fn control(&self, path: &str) -> Response {
+    pub(crate) async fn control(&self, path: &str) -> Response {
         let url = format!("http://{}{path}", self.control);
         self.client
             .get(url)
@@ -131,7 +133,7 @@ impl Node {
     }
 
     /// Sends a target as it is, which no proper client would, and gives the status.
-    pub async fn raw(&self, target: &str) -> u16 {
+    pub(crate) async fn raw(&self, target: &str) -> u16 {
         let mut socket = TcpStream::connect(self.address).await.expect("connected");
         let request = format!("GET {target} HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await.expect("sent");
@@ -145,13 +147,13 @@ impl Node {
     }
 
     /// Number of pictures held, as the node itself says.
-    pub async fn entries(&self) -> u64 {
+    pub(crate) async fn entries(&self) -> u64 {
         let status: serde_json::Value = self.get("/_api/status").await.json().await.expect("JSON");
         status["cache_entries"].as_u64().expect("a number")
     }
 
     /// Waits until so many pictures are held.
-    pub async fn holds(&self, entries: u64) {
+    pub(crate) async fn holds(&self, entries: u64) {
         eventually("the node holds as many", async || {
             self.entries().await == entries
         })
@@ -166,7 +168,7 @@ impl Drop for Node {
 }
 
 /// A client that follows nothing and trusts nobody.
-pub fn client() -> Client {
+pub(crate) fn client() -> Client {
     tuyun_chassis::start::install_crypto();
     let builder = Client::builder()
         .no_proxy()
@@ -175,7 +177,7 @@ pub fn client() -> Client {
 }
 
 /// The value of a header, empty if there is none.
-pub fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+pub(crate) fn header<'a>(response: &'a Response, name: &str) -> &'a str {
     response
         .headers()
         .get(name)
@@ -184,7 +186,7 @@ pub fn header<'a>(response: &'a Response, name: &str) -> &'a str {
 }
 
 /// Status, `X-Cache` and body.
-pub async fn told(response: Response) -> (u16, String, Vec<u8>) {
+pub(crate) async fn told(response: Response) -> (u16, String, Vec<u8>) {
     let (status, cache) = (
         response.status().as_u16(),
         header(&response, "x-cache").to_owned(),
@@ -197,7 +199,7 @@ pub async fn told(response: Response) -> (u16, String, Vec<u8>) {
 }
 
 /// Polls until it is so.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     let began = Instant::now();
     while !so().await {
         assert!(began.elapsed() < PATIENCE, "waited too long until {what}");

@@ -4,6 +4,7 @@
 //! server gives: too short, cut, empty, silent.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -14,15 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub method: String,
-    pub target: String,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) target: String,
     headers: HashMap<String, String>,
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
 }
@@ -36,21 +37,21 @@ enum Step {
 
 /// Holds an answer back until it is opened.
 #[derive(Clone)]
-pub struct Gate(Arc<Semaphore>);
+pub(crate) struct Gate(Arc<Semaphore>);
 
 impl Gate {
-    pub fn shut() -> Self {
+    pub(crate) fn shut() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         self.0.add_permits(Semaphore::MAX_PERMITS / 2);
     }
 }
 
 /// An answer.
 #[derive(Clone)]
-pub struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     steps: Vec<Step>,
@@ -58,7 +59,7 @@ pub struct Reply {
 
 impl Reply {
     /// Status and nothing else.
-    pub fn status(status: u16) -> Self {
+    pub(crate) fn status(status: u16) -> Self {
         Self {
             status,
             headers: vec![("content-length".into(), "0".into())],
@@ -67,7 +68,7 @@ impl Reply {
     }
 
     /// A picture with its proper length.
-    pub fn picture(body: &[u8]) -> Self {
+    pub(crate) fn picture(body: &[u8]) -> Self {
         Self::bare(200)
             .header("content-type", "image/webp")
             .header("content-length", &body.len().to_string())
@@ -75,7 +76,7 @@ impl Reply {
     }
 
     /// No headers at all: the closing of the connection ends it.
-    pub fn bare(status: u16) -> Self {
+    pub(crate) fn bare(status: u16) -> Self {
         Self {
             status,
             headers: vec![],
@@ -83,18 +84,18 @@ impl Reply {
         }
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(known, _)| known != name);
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    pub fn send(mut self, body: &[u8]) -> Self {
+    pub(crate) fn send(mut self, body: &[u8]) -> Self {
         self.steps.push(Step::Send(body.to_vec()));
         self
     }
 
-    pub fn wait(mut self, gate: &Gate) -> Self {
+    pub(crate) fn wait(mut self, gate: &Gate) -> Self {
         self.steps.push(Step::Wait(gate.clone()));
         self
     }
@@ -109,19 +110,19 @@ struct Script {
 }
 
 /// A running origin. Dropped, it is gone, and so are its connections.
-pub struct Origin {
+pub(crate) struct Origin {
     address: SocketAddr,
     script: Arc<Mutex<Script>>,
     stop: CancellationToken,
 }
 
 impl Origin {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::at("127.0.0.1:0".parse().expect("an address")).await
     }
 
     /// One at a given address: an origin that comes back.
-    pub async fn at(address: SocketAddr) -> Self {
+    pub(crate) async fn at(address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (script, stop) = (Arc::<Mutex<Script>>::default(), CancellationToken::new());
@@ -142,20 +143,24 @@ impl Origin {
         }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         format!("http://{}/", self.address)
     }
 
     /// Answers this target (path and query) always so.
-    pub fn serve(&self, target: &str, reply: Reply) {
+    pub(crate) fn serve(&self, target: &str, reply: Reply) {
         self.rule(target, move |_| reply.clone());
     }
 
-    pub fn rule(&self, target: &str, rule: impl Fn(&Asked) -> Reply + Send + Sync + 'static) {
+    pub(crate) fn rule(
+        &self,
+        target: &str,
+        rule: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+    ) {
         self.script
             .lock()
             .expect("lock")
@@ -164,7 +169,7 @@ impl Origin {
     }
 
     /// What it was asked under this target.
-    pub fn asked(&self, target: &str) -> Vec<Asked> {
+    pub(crate) fn asked(&self, target: &str) -> Vec<Asked> {
         let script = self.script.lock().expect("lock");
         script
             .log
@@ -175,7 +180,7 @@ impl Origin {
     }
 
     /// All it was asked.
-    pub fn log(&self) -> Vec<Asked> {
+    pub(crate) fn log(&self) -> Vec<Asked> {
         self.script.lock().expect("lock").log.clone()
     }
 }
@@ -197,7 +202,7 @@ async fn talk(socket: TcpStream, script: Arc<Mutex<Script>>) {
         let reply = rule.map_or_else(|| Reply::status(404), |rule| rule(&asked));
         let mut head = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
         for (name, value) in &reply.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(head, "{name}: {value}\r\n"); // a String takes everything
         }
         head.push_str("\r\n");
         if socket.write_all(head.as_bytes()).await.is_err() {

@@ -291,3 +291,24 @@ async fn a_reader_that_looked_too_early_finds_what_was_stored_meanwhile() {
     assert!(matches!(late.outcome().await, Stage::Settled));
     assert_eq!(bench.script.asked.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn what_a_fill_has_brought_is_not_read_from_it_again_once_it_is_too_old() {
+    let bench = Bench::new(1 << 20);
+    let _tap = bench.picture(Some(7), true);
+    let mut first = bench.join();
+    let Stage::Coming(coming) = first.outcome().await else {
+        panic!("a picture comes")
+    };
+    let record = Record {
+        body: super::super::record::BodyId(1),
+        size: 7,
+        sum: 0,
+        used: Moment(0),
+        head: coming.head.clone(),
+    };
+    let path = ImagePath::parse("a.png").expect("a path");
+    assert!(bench.fills.join(&path, &key(), None).collapsed);
+    let again = bench.fills.join(&path, &key(), Some(Arc::new(record)));
+    assert!(!again.collapsed);
+}
