@@ -16,7 +16,12 @@ if [ "${1:-}" != --inside ]; then
         "${BASH_SOURCE[0]}" --inside
 fi
 
-trap end_world EXIT
+finish() {
+    umount -l "$(readlink -f /sbin)" "$work/sbin" 2>/dev/null
+    end_world
+}
+
+trap finish EXIT
 make_work
 
 # nobody, who is on every machine and has no rights.
@@ -67,6 +72,17 @@ leaves() {
     echo "ok      $1"
 }
 
+# mounts <what> <mount arguments…>: mount(8) is content, and then it works.
+mounts() {
+    local what=$1 status
+    shift
+    mount "$@" 2>>"$work/log/mount.log"
+    status=$?
+    [ "$status" = 0 ] || die "$what: mount ended with $status:
+$(cat "$work/log/mount.log")"
+    works "$what"
+}
+
 # refused <status> <what> <words> <mount arguments…>
 refused() {
     local wanted=$1 what=$2 words=$3 status
@@ -100,24 +116,20 @@ FSTAB
 [ -e /etc/fstab ] || skip "the mount helper needs /etc/fstab to be there"
 mount --bind "$work/fstab" /etc/fstab || die "cannot put a copy over /etc/fstab"
 
-mount "$point" || die "mount by fstab failed with $?"
-works "mounted by a line of fstab"
+mounts "mounted by a line of fstab" "$point"
 leaves "mounted by a line of fstab"
 
-mount -a || die "mount -a failed with $?"
-works "mounted by mount -a"
+mounts "mounted by mount -a" -a
 leaves "mounted by mount -a"
 
-mount -t tuyunfs -o "$options" onedrive:/share/mount "$point" || die "-t tuyunfs failed with $?"
-works "mounted by -t tuyunfs"
+mounts "mounted by -t tuyunfs" -t tuyunfs -o "$options" onedrive:/share/mount "$point"
 leaves "mounted by -t tuyunfs"
 
-mount -t fuse.tuyunfs -o "$options" onedrive:/share/mount "$point" ||
-    die "-t fuse.tuyunfs failed with $?"
-works "mounted by -t fuse.tuyunfs"
+mounts "mounted by -t fuse.tuyunfs" -t fuse.tuyunfs -o "$options" onedrive:/share/mount "$point"
 leaves "mounted by -t fuse.tuyunfs"
 
-mount -t tuyunfs -o "$options,ro" onedrive:/share/mount "$point" || die "-o ro failed with $?"
+mount -t tuyunfs -o "$options,ro" onedrive:/share/mount "$point" 2>>"$work/log/mount.log" ||
+    die "-o ro failed with $?"
 ! touch "$point/new" 2>/dev/null || die "-o ro takes new files"
 umount "$point"
 until_ok "the daemon has ended" is_gone
@@ -129,6 +141,5 @@ echo "ok      -f only pretends"
 
 refused 1 "an option that nobody knows is refused" oddity \
     -t tuyunfs -o "$options,oddity" onedrive:/share/mount "$point"
-mount -s -t tuyunfs -o "$options,oddity" onedrive:/share/mount "$point" || die "-s failed with $?"
-works "with -s it is passed over"
+mounts "with -s it is passed over" -s -t tuyunfs -o "$options,oddity" onedrive:/share/mount "$point"
 leaves "with -s it is passed over"

@@ -14,7 +14,7 @@ trap end_world EXIT
 make_work
 
 write_profiles() {
-    mkdir "$work/profiles" "$work/etc"
+    mkdir "$work/profiles"
     local profile
     for profile in "$top"/packaging/supervisor/*.conf; do
         sed -e "s|/usr/bin/|$PROGRAMS_DIR/|" -e "s|/etc/tuyun/|$work/etc/|" \
@@ -39,12 +39,12 @@ SETTINGS
 }
 
 write_settings() {
-    mkdir "$work/mnt"
+    mkdir "$work/mnt" "$work/etc"
     write_tuyunfs_settings "$work/etc/tuyunfs.toml" "$work/state" "$work/mnt"
     sign_in "$work/etc/tuyunfs.toml"
     jump=$(free_port)
     edge=$(free_port)
-    echo "a node token" >"$work/etc/token"
+    echo "node-token-for-checks" >"$work/etc/token"
     chmod 0600 "$work/etc/token"
     cat >"$work/etc/jump.toml" <<SETTINGS
 listen = "127.0.0.1:$jump"
@@ -107,7 +107,7 @@ write_settings
 write_profiles
 head -c 100000 /dev/urandom >"$work/picture"
 
-start supervisord supervisord -c "$work/supervisord.conf"
+start supervisord-says supervisord -c "$work/supervisord.conf"
 supervisor=$started
 until_ok "all three run" state RUNNING
 until_ok "the folder is mounted" is_mounted "$work/mnt"
