@@ -5,9 +5,11 @@
 //! stored token is never deleted, and a `login` while mounted is noticed by its file.
 
 mod authenticator;
+mod callback;
 mod errors;
 mod flows;
 mod import;
+mod renewal;
 mod token;
 mod wire;
 
@@ -15,6 +17,7 @@ pub use authenticator::{AuthState, Authenticator};
 pub use errors::TokenError;
 pub use flows::{Prompt, sign_in_browser, sign_in_device};
 pub use import::{ImportError, Imported, import_rclone};
+pub use renewal::renewed;
 pub use token::{StoredToken, TokenStore};
 
 use secrecy::SecretString;

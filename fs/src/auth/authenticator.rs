@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
 
 use super::errors::TokenError;
+use super::renewal::renewed;
 use super::token::Identity;
-use super::wire::{Endpoint, keep};
 use super::{AuthConfig, StoredToken, TokenStore};
 
 /// How long before its end an access token is renewed: long enough for a renewal that has to be
@@ -19,8 +20,11 @@ const AHEAD: Duration = Duration::from_mins(5);
 /// mount that nobody looks at should not be what lets it.
 const KEEP_ALIVE: Duration = Duration::from_hours(24);
 
-/// Between two questions to a login authority that did not answer.
-const PAUSE: Duration = Duration::from_secs(5);
+/// Between two questions to a login authority that did not answer: at first, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
+/// And at most: the end of an outage is noticed within a minute.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// How sign-in stands.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -28,12 +32,13 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub enum AuthState {
     /// There is a token that works, as far as is known.
     SignedIn,
-    /// A person has to sign in: `tuyunfs login`.
+    /// A person has to act: `tuyunfs login`, or what the reason advises. What is cached is served,
+    /// and changes are kept, meanwhile.
     SignInNeeded {
         /// What the service said.
         why: String,
     },
-    /// The login authority cannot be reached.
+    /// The login authority cannot be reached. The token is as good as before.
     Unreachable {
         /// What failed.
         why: String,
@@ -53,7 +58,18 @@ struct Current {
     token: Option<StoredToken>,
     file: Option<Identity>,
     state: AuthState,
-    asked: Option<SystemTime>,
+    since: SystemTime,
+    /// Failures in a row to reach the login authority, and until when it is not asked again.
+    failures: u32,
+    pause: Option<Instant>,
+}
+
+impl Current {
+    fn set(&mut self, state: AuthState) {
+        if self.state != state {
+            (self.state, self.since) = (state, SystemTime::now());
+        }
+    }
 }
 
 impl Authenticator {
@@ -75,13 +91,16 @@ impl Authenticator {
             token,
             file,
             state,
-            asked: None,
+            since: SystemTime::now(),
+            failures: 0,
+            pause: None,
         });
+        let renewing = tokio::sync::Mutex::default();
         Ok(Arc::new(Self {
             config,
             store,
             current,
-            renewing: tokio::sync::Mutex::default(),
+            renewing,
         }))
     }
 
@@ -89,6 +108,12 @@ impl Authenticator {
     #[must_use]
     pub fn state(&self) -> AuthState {
         self.current.lock().state.clone()
+    }
+
+    /// Since when it stands so; at first, since the start.
+    #[must_use]
+    pub fn since(&self) -> SystemTime {
+        self.current.lock().since
     }
 
     /// Until when the access token is good, and when the refresh token was last used.
@@ -107,54 +132,6 @@ impl Authenticator {
         self.current.lock().token.is_some() || self.config.app_only
     }
 
-    /// An access token that is good for a while.
-    ///
-    /// # Errors
-    /// There is none to be had; see [`TokenError`].
-    pub async fn access(&self) -> Result<SecretString, TokenError> {
-        if let Some(token) = self.good(SystemTime::now()) {
-            return Ok(token);
-        }
-        let _one = self.renewing.lock().await;
-        let now = SystemTime::now();
-        if let Some(token) = self.good(now) {
-            return Ok(token); // somebody else has renewed it meanwhile
-        }
-        self.renew_now(now).await
-    }
-
-    /// Another access token in place of one that the drive has refused.
-    ///
-    /// # Errors
-    /// There is none to be had; see [`TokenError`].
-    pub async fn renew(&self, refused: &SecretString) -> Result<(), TokenError> {
-        let _one = self.renewing.lock().await;
-        let held = self
-            .current
-            .lock()
-            .token
-            .as_ref()
-            .map(|token| token.access_token.clone());
-        if held.is_some_and(|held| held.expose_secret() != refused.expose_secret()) {
-            return Ok(());
-        }
-        if let Some(token) = &mut self.current.lock().token {
-            token.expires_at = SystemTime::UNIX_EPOCH;
-        }
-        self.renew_now(SystemTime::now()).await.map(drop)
-    }
-
-    /// Uses the refresh token, though the access token is good for a while yet.
-    ///
-    /// # Errors
-    /// See [`TokenError`].
-    pub async fn refresh(&self) -> Result<(), TokenError> {
-        let _one = self.renewing.lock().await;
-        let (now, held) = (SystemTime::now(), self.current.lock().token.clone());
-        let token = self.ask(held.as_ref(), now).await?;
-        self.take(token)
-    }
-
     /// Whether the refresh token should be used, only to keep it alive.
     #[must_use]
     pub fn keep_alive_due(&self, now: SystemTime) -> bool {
@@ -165,128 +142,187 @@ impl Authenticator {
         })
     }
 
-    fn good(&self, now: SystemTime) -> Option<SecretString> {
+    /// An access token that is good for a while.
+    ///
+    /// # Errors
+    /// There is none to be had; see [`TokenError`].
+    pub async fn access(&self) -> Result<SecretString, TokenError> {
+        if let Some(token) = self.good_for(AHEAD) {
+            return Ok(token);
+        }
+        let _one = if let Ok(one) = self.renewing.try_lock() {
+            one
+        } else {
+            // Somebody is at it, in good time: no reason to wait with a token that is still good.
+            if let Some(token) = self.good_for(Duration::ZERO) {
+                return Ok(token);
+            }
+            self.renewing.lock().await
+        };
+        self.renew_now().await
+    }
+
+    /// Another access token in place of one that the drive has refused.
+    ///
+    /// # Errors
+    /// There is none to be had; see [`TokenError`].
+    pub async fn renew(&self, refused: &SecretString) -> Result<(), TokenError> {
+        let _one = self.renewing.lock().await;
+        {
+            let mut current = self.current.lock();
+            if let Some(token) = &mut current.token {
+                if token.access_token.expose_secret() != refused.expose_secret() {
+                    return Ok(()); // somebody else has renewed it meanwhile
+                }
+                token.expires_at = SystemTime::UNIX_EPOCH;
+            }
+        }
+        self.renew_now().await.map(drop)
+    }
+
+    /// Uses the refresh token, though the access token may be good for a while yet.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub async fn refresh(&self) -> Result<(), TokenError> {
+        let _one = self.renewing.lock().await;
+        self.reload();
+        self.ask().await.map(drop)
+    }
+
+    fn good_for(&self, ahead: Duration) -> Option<SecretString> {
         let current = self.current.lock();
         let token = current.token.as_ref()?;
-        (token.expires_at > now + AHEAD).then(|| token.access_token.clone())
+        (token.expires_at > SystemTime::now() + ahead).then(|| token.access_token.clone())
     }
 
-    async fn renew_now(&self, now: SystemTime) -> Result<SecretString, TokenError> {
-        self.reload()?;
-        if let Some(token) = self.good(now) {
-            return Ok(token); // a new sign-in lay in the file
+    /// A token, by whatever it takes. Called by who holds `renewing`.
+    async fn renew_now(&self) -> Result<SecretString, TokenError> {
+        self.reload();
+        if let Some(token) = self.good_for(AHEAD) {
+            return Ok(token); // renewed while we waited, or a new sign-in lay in the file
         }
-        let (held, state, asked) = {
+        let (state, paused) = {
             let current = self.current.lock();
-            (current.token.clone(), current.state.clone(), current.asked)
+            let paused = current.pause.is_some_and(|until| Instant::now() < until);
+            (current.state.clone(), paused)
         };
-        let recently = asked.is_some_and(|at| now.duration_since(at).is_ok_and(|p| p < PAUSE));
-        match state {
+        let failure = match state {
+            // Only a new sign-in helps, and `reload` would have found it.
             AuthState::SignInNeeded { why } => return Err(TokenError::SignIn(why)),
-            AuthState::Unreachable { why } if recently => return Self::make_do(held, now, why),
-            AuthState::Unreachable { .. } | AuthState::SignedIn => {}
+            AuthState::Unreachable { why } if paused => TokenError::Unavailable(why),
+            AuthState::Unreachable { .. } | AuthState::SignedIn => match self.ask().await {
+                Ok(token) => return Ok(token),
+                Err(error) => error,
+            },
+        };
+        match (failure, self.good_for(Duration::ZERO)) {
+            // One that ends soon is better than none.
+            (TokenError::Unavailable(_), Some(token)) => Ok(token),
+            (failure, _) => Err(failure),
         }
-        let got = self.ask(held.as_ref(), now).await;
-        let mut current = self.current.lock();
-        current.asked = Some(now);
-        match got {
-            Ok(token) => {
-                drop(current);
-                let access = token.access_token.clone();
-                self.take(token)?;
-                Ok(access)
-            }
-            Err(TokenError::Unavailable(why)) => {
-                current.state = AuthState::Unreachable { why: why.clone() };
-                drop(current);
-                Self::make_do(held, now, why)
-            }
-            Err(error @ (TokenError::SignIn(_) | TokenError::Configuration(_))) => {
-                tracing::error!(%error, "sign-in is needed: run `tuyunfs login`; cached files are served, changes are kept");
-                current.state = AuthState::SignInNeeded {
-                    why: error.to_string(),
-                };
+    }
+
+    /// Asks the login authority, and keeps what it says.
+    async fn ask(&self) -> Result<SecretString, TokenError> {
+        let held = self.current.lock().token.clone();
+        match renewed(&self.config, held.as_ref()).await {
+            Ok(token) => Ok(self.take(token).await),
+            Err(error) => {
+                self.note(&error);
                 Err(error)
             }
-            Err(error @ TokenError::Store(_)) => Err(error),
         }
     }
 
-    /// Stored before it is used: the old refresh token may be good for nothing afterwards.
-    fn take(&self, token: StoredToken) -> Result<(), TokenError> {
+    fn note(&self, error: &TokenError) {
         let mut current = self.current.lock();
-        if !self.config.app_only {
-            self.store.save(&token).map_err(TokenError::Store)?;
-            current.file = self.store.identity();
+        match error {
+            TokenError::Unavailable(why) => {
+                let pause = FIRST_PAUSE.saturating_mul(1 << current.failures.min(8));
+                current.pause = Some(Instant::now() + pause.min(LONGEST_PAUSE));
+                current.failures += 1;
+                current.set(AuthState::Unreachable { why: why.clone() });
+            }
+            TokenError::SignIn(_) | TokenError::Configuration(_) => {
+                tracing::error!(%error, "sign-in is needed: run `tuyunfs login`; cached files are served, changes are kept");
+                let why = error.to_string();
+                current.set(AuthState::SignInNeeded { why });
+            }
+            TokenError::Store(_) => {}
         }
+    }
+
+    /// Stored before it is used, so that a crash finds the newest refresh token on disk.
+    async fn take(&self, token: StoredToken) -> SecretString {
+        let kept = if self.config.app_only {
+            Kept::Ours(None) // there is always another to be had by the secret
+        } else {
+            self.keep(token.clone()).await
+        };
+        let mut current = self.current.lock();
+        let token = match kept {
+            Kept::Ours(file) => {
+                current.file = file;
+                token
+            }
+            Kept::Theirs(theirs, file) => {
+                current.file = file;
+                *theirs
+            }
+        };
+        let access = token.access_token.clone();
         current.token = Some(token);
-        current.state = AuthState::SignedIn;
-        Ok(())
+        (current.failures, current.pause) = (0, None);
+        current.set(AuthState::SignedIn);
+        access
     }
 
-    /// A token that ends soon is better than none.
-    fn make_do(
-        held: Option<StoredToken>,
-        now: SystemTime,
-        why: String,
-    ) -> Result<SecretString, TokenError> {
-        match held {
-            Some(token) if token.expires_at > now => Ok(token.access_token),
-            _ => Err(TokenError::Unavailable(why)),
-        }
-    }
-
-    async fn ask(
-        &self,
-        held: Option<&StoredToken>,
-        now: SystemTime,
-    ) -> Result<StoredToken, TokenError> {
-        let config = &self.config;
-        if config.app_only {
-            let secret = config.client_secret.as_ref();
-            let endpoint = Endpoint::new(config, &config.client_id, secret, &config.tenant)?;
-            let reply = endpoint.app().await?;
-            return Ok(keep(
-                &reply,
-                &config.client_id,
-                None,
-                &config.tenant,
-                None,
-                now,
-            ));
-        }
-        let held = held.ok_or_else(|| TokenError::SignIn("nobody has signed in yet".into()))?;
-        // A token is renewed by the application that it was issued to, and by no other.
-        let own = held.client_id == config.client_id;
-        let secret = held
-            .client_secret
-            .as_ref()
-            .or(config.client_secret.as_ref().filter(|_| own));
-        let endpoint = Endpoint::new(config, &held.client_id, secret, &held.tenant)?;
-        let reply = endpoint.refresh(&held.refresh_token).await?;
-        let (secret, old) = (held.client_secret.clone(), Some(&held.refresh_token));
-        Ok(keep(
-            &reply,
-            &held.client_id,
-            secret,
-            &held.tenant,
-            old,
-            now,
-        ))
+    async fn keep(&self, token: StoredToken) -> Kept {
+        let (store, known) = (self.store.clone(), self.current.lock().file);
+        let keeping = tokio::task::spawn_blocking(move || {
+            let now = store.identity();
+            // A new sign-in, while we were asking: that one counts.
+            if now.is_some()
+                && now != known
+                && let Ok(Some(theirs)) = store.load()
+            {
+                return Kept::Theirs(Box::new(theirs), now);
+            }
+            if let Err(error) = store.save(&token) {
+                // The old one is not revoked by the exchange: nothing is lost unless it gets old.
+                tracing::error!(%error, path = %store.path().display(), "cannot store the new token; it is used all the same");
+            }
+            Kept::Ours(store.identity())
+        });
+        keeping.await.unwrap_or(Kept::Ours(known))
     }
 
     /// Takes a token that `tuyunfs login` has put there since.
-    fn reload(&self) -> Result<(), TokenError> {
+    fn reload(&self) {
         let file = self.store.identity();
         let mut current = self.current.lock();
         if file.is_none() || file == current.file {
-            return Ok(());
-        }
-        if let Some(token) = self.store.load().map_err(TokenError::Store)? {
-            current.token = Some(token);
-            current.state = AuthState::SignedIn;
+            return;
         }
         current.file = file;
-        Ok(())
+        match self.store.load() {
+            Ok(Some(token)) => {
+                tracing::info!("a new sign-in was found");
+                current.token = Some(token);
+                (current.failures, current.pause) = (0, None);
+                current.set(AuthState::SignedIn);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, path = %self.store.path().display(), "cannot read the new token; run `tuyunfs login` as the user that mounts");
+            }
+        }
     }
+}
+
+/// Which token is in the file.
+enum Kept {
+    Ours(Option<Identity>),
+    Theirs(Box<StoredToken>, Option<Identity>),
 }

@@ -12,7 +12,7 @@ pub enum TokenError {
     #[error("{0}")]
     Configuration(String),
     /// The service cannot be reached or has trouble of its own: the token is as good as before.
-    #[error("the sign-in service cannot be reached: {0}")]
+    #[error("the sign-in service does not answer: {0}")]
     Unavailable(String),
     /// Our own disk.
     #[error("cannot keep the token")]
@@ -36,14 +36,25 @@ pub(super) fn judge(error: &str, description: &str) -> TokenError {
         return TokenError::Unavailable(named);
     }
     match error {
-        "temporarily_unavailable" | "server_error" => TokenError::Unavailable(named),
+        "invalid_grant"
+        | "interaction_required"
+        | "login_required"
+        | "consent_required"
+        | "account_selection_required"
+        | "access_denied"
+        | "authorization_declined"
+        | "expired_token"
+        | "bad_verification_code" => TokenError::SignIn(advised(number, named)),
         "invalid_client"
         | "unauthorized_client"
         | "invalid_scope"
         | "invalid_request"
-        | "unsupported_grant_type" => TokenError::Configuration(advised(number, named)),
-        // invalid_grant, interaction_required, consent_required, login_required, access_denied …
-        _ => TokenError::SignIn(advised(number, named)),
+        | "invalid_resource"
+        | "unsupported_grant_type"
+        | "unsupported_response_type" => TokenError::Configuration(advised(number, named)),
+        // temporarily_unavailable, server_error, and what nobody has heard of: only what is known
+        // to be about the token may end it (trap T25).
+        _ => TokenError::Unavailable(named),
     }
 }
 
@@ -110,6 +121,8 @@ mod tests {
             "configuration"
         );
         assert_eq!(kind("server_error", ""), "unavailable");
+        assert_eq!(kind("something_new", "AADSTS999999: odd"), "unavailable");
+        assert_eq!(kind("authorization_declined", ""), "sign in");
         assert_eq!(
             kind("invalid_grant", "AADSTS90033: transient"),
             "unavailable"

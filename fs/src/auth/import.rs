@@ -3,11 +3,13 @@
 
 use std::time::SystemTime;
 
-use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::StoredToken;
+use super::{AuthConfig, StoredToken};
+
+/// The login authority of rclone's region `global`.
+const GLOBAL: &str = "https://login.microsoftonline.com";
 
 /// Why a token cannot be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,14 @@ pub enum ImportError {
     /// A token that cannot be read.
     #[error("the token cannot be read: it is not the JSON that rclone writes")]
     BadToken,
+    /// A section for the application itself.
+    #[error(
+        "the section signs in as an application (client_credentials): put its client_id, tenant and secret into the settings, with drive.flow = \"app\"; there is no token to import"
+    )]
+    AppOnly,
+    /// A section for another cloud than the settings'.
+    #[error("the section is for the cloud `{0}`: set drive.cloud to it first")]
+    OtherCloud(String),
     /// rclone's own application.
     #[error(
         "this token belongs to rclone's own application, whose secret is rclone's; no other program can renew it: run `tuyunfs login` with a client id of your own"
@@ -41,7 +51,7 @@ pub enum ImportError {
 /// What was found.
 #[derive(Debug)]
 pub struct Imported {
-    /// The token; its access token is not used.
+    /// The token, to be renewed before it is used.
     pub token: StoredToken,
     /// The drive that rclone used.
     pub drive_id: Option<String>,
@@ -49,32 +59,39 @@ pub struct Imported {
 
 #[derive(Deserialize)]
 struct WireToken {
-    #[serde(alias = "RefreshToken")]
+    #[serde(default, alias = "RefreshToken")]
     refresh_token: String,
-    #[serde(default, alias = "AccessToken")]
-    access_token: String,
-    #[serde(default, alias = "Expiry")]
-    expiry: Option<String>,
 }
 
-/// Reads an rclone section or a bare token. `client_id`, `secret` and `tenant` are what the
-/// settings say: a bare token does not tell which application it belongs to.
+/// Reads an rclone section or a bare token. A section tells which application it belongs to; a
+/// bare token does not, and is taken to belong to that of the settings.
+///
+/// The access token is left out: renewing at once shows whether the token can be renewed.
 ///
 /// # Errors
 /// See [`ImportError`].
 pub fn import_rclone(
     text: &str,
-    client_id: &str,
-    secret: Option<SecretString>,
-    tenant: &str,
+    config: &AuthConfig,
     now: SystemTime,
 ) -> Result<Imported, ImportError> {
-    let text = text.trim();
+    let text = text.trim_start_matches('\u{feff}').trim();
     if text.starts_with('{') {
-        if client_id.is_empty() {
+        if config.client_id.is_empty() {
             return Err(ImportError::RclonesOwn);
         }
-        let token = token(text, client_id.to_owned(), secret, tenant.to_owned(), now)?;
+        let refresh_token = refresh_token(text)?;
+        let token = StoredToken {
+            login_url: String::new(),
+            tenant: config.tenant.clone(),
+            client_id: config.client_id.clone(),
+            client_secret: None, // that of the settings, where there is one
+            scope: String::new(),
+            refresh_token,
+            access_token: SecretString::default(),
+            expires_at: SystemTime::UNIX_EPOCH,
+            refreshed_at: now,
+        };
         return Ok(Imported {
             token,
             drive_id: None,
@@ -95,45 +112,46 @@ pub fn import_rclone(
             return Err(ImportError::Several(names.join(", ")));
         }
     };
-    let id = match section.value("client_id") {
-        Some(id) => id.to_owned(),
-        None if !client_id.is_empty() => client_id.to_owned(),
-        None => return Err(ImportError::RclonesOwn),
-    };
-    let secret = section
-        .value("client_secret")
-        .map(|s| SecretString::from(s.to_owned()))
-        .or(secret);
-    let tenant = section.value("tenant").unwrap_or(tenant).to_owned();
+    if section.value("client_credentials") == Some("true") {
+        return Err(ImportError::AppOnly);
+    }
+    if let Some(region) = section.value("region").filter(|region| *region != "global")
+        && config.login_url.trim_end_matches('/') == GLOBAL
+    {
+        return Err(ImportError::OtherCloud(region.to_owned()));
+    }
+    // Blank means rclone's own, whatever the settings say: no other can renew it (trap T24).
+    let client_id = section.value("client_id").ok_or(ImportError::RclonesOwn)?;
     let json = section.value("token").ok_or(ImportError::NoToken)?;
-    let token = token(json, id, secret, tenant, now)?;
+    let token = StoredToken {
+        login_url: String::new(),
+        tenant: section.value("tenant").unwrap_or(&config.tenant).to_owned(),
+        client_id: client_id.to_owned(),
+        client_secret: section
+            .value("client_secret")
+            .map(|it| SecretString::from(it.to_owned())),
+        // What rclone asked for is granted; more would need a consent that nobody gave.
+        scope: section
+            .value("access_scopes")
+            .unwrap_or_default()
+            .to_owned(),
+        refresh_token: refresh_token(json)?,
+        access_token: SecretString::default(),
+        expires_at: SystemTime::UNIX_EPOCH,
+        refreshed_at: now,
+    };
     Ok(Imported {
         token,
         drive_id: section.value("drive_id").map(str::to_owned),
     })
 }
 
-fn token(
-    json: &str,
-    client_id: String,
-    client_secret: Option<SecretString>,
-    tenant: String,
-    now: SystemTime,
-) -> Result<StoredToken, ImportError> {
+fn refresh_token(json: &str) -> Result<SecretString, ImportError> {
     let wire: WireToken = serde_json::from_str(json).map_err(|_| ImportError::BadToken)?;
     if wire.refresh_token.is_empty() {
         return Err(ImportError::NoToken);
     }
-    let expiry: Option<Timestamp> = wire.expiry.and_then(|text| text.parse().ok());
-    Ok(StoredToken {
-        client_id,
-        client_secret,
-        tenant,
-        refresh_token: wire.refresh_token.into(),
-        access_token: wire.access_token.into(),
-        expires_at: expiry.map_or(SystemTime::UNIX_EPOCH, Into::into),
-        refreshed_at: now,
-    })
+    Ok(wire.refresh_token.into())
 }
 
 struct Section<'a> {
@@ -173,58 +191,78 @@ fn sections(text: &str) -> Vec<Section<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use secrecy::ExposeSecret;
-    use std::time::Duration;
+
+    use super::*;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
-    const CONF: &str = "[other]\ntype = s3\n\n[pics]\ntype = onedrive\nclient_id = app\n\
-        client_secret = hush\ndrive_id = b!x\ntoken = {\"access_token\":\"a\",\"refresh_token\":\"r\",\
+    const CONF: &str = "# made by a wizard\n[other]\ntype = s3\n\n[pics]\ntype = onedrive\n\
+        client_id = app\nclient_secret = hush\ndrive_id = b!x\ntenant = contoso\n\
+        token = {\"access_token\":\"a\",\"refresh_token\":\"r\",\
         \"expiry\":\"2026-01-02T15:04:05.123456789+01:00\"}\n";
+
+    fn config(client_id: &str) -> AuthConfig {
+        AuthConfig {
+            login_url: GLOBAL.into(),
+            graph_url: "https://graph.microsoft.com".into(),
+            tenant: "common".into(),
+            client_id: client_id.into(),
+            client_secret: None,
+            app_only: false,
+            ca_pem: None,
+        }
+    }
+
+    fn refused(text: &str, client_id: &str) -> String {
+        import_rclone(text, &config(client_id), NOW)
+            .unwrap_err()
+            .to_string()
+    }
 
     #[test]
     fn a_section_brings_its_application_and_drive_along() {
-        let found = import_rclone(CONF, "", None, "common", NOW).unwrap();
-        assert_eq!(found.token.client_id, "app");
-        assert_eq!(found.token.client_secret.unwrap().expose_secret(), "hush");
-        assert_eq!(found.token.refresh_token.expose_secret(), "r");
-        assert_eq!(found.drive_id.as_deref(), Some("b!x"));
-        let whole = found
-            .token
-            .expires_at
-            .duration_since(NOW)
-            .unwrap()
-            .as_secs();
+        let found = import_rclone(CONF, &config("another"), NOW).unwrap();
+        let token = found.token;
         assert_eq!(
-            Duration::from_secs(whole),
-            Duration::from_secs(1_767_362_645)
+            (token.client_id.as_str(), token.tenant.as_str()),
+            ("app", "contoso")
         );
+        assert_eq!(token.client_secret.unwrap().expose_secret(), "hush");
+        assert_eq!(token.refresh_token.expose_secret(), "r");
+        assert_eq!(token.expires_at, NOW, "it is renewed before it is used");
+        assert_eq!(found.drive_id.as_deref(), Some("b!x"));
     }
 
     #[test]
     fn what_cannot_be_used_says_why_and_what_to_do() {
-        let import = |text: &str, id: &str| {
-            import_rclone(text, id, None, "common", NOW)
-                .unwrap_err()
-                .to_string()
-        };
-        assert!(import("RCLONE_ENCRYPT_V0:\nxyz", "").contains("rclone config show"));
-        assert!(import("[a]\ntype = s3\n", "").contains("no section"));
-        let own = CONF.replace("client_id = app\n", "");
-        assert!(import(&own, "").contains("tuyunfs login"));
-        assert!(import("{\"refresh_token\":\"r\"}", "").contains("tuyunfs login"));
-        assert!(import("{\"refresh", "app").contains("cannot be read"));
+        assert!(refused("RCLONE_ENCRYPT_V0:\nxyz", "").contains("rclone config show"));
+        assert!(refused("[a]\ntype = s3\n", "").contains("no section"));
+        assert!(refused("{\"refresh_token\":\"r\"}", "").contains("tuyunfs login"));
+        assert!(refused("{\"refresh", "app").contains("cannot be read"));
+        assert!(refused("{}", "app").contains("no token"));
         let two = format!("{CONF}{}", CONF.replace("[pics]", "[more]"));
-        assert!(import(&two, "").contains("pics, more"));
+        assert!(refused(&two, "").contains("pics, more"));
+        assert!(refused(&format!("{CONF}region = cn\n"), "").contains("`cn`"));
+        assert!(refused(&format!("{CONF}client_credentials = true\n"), "").contains("flow"));
+    }
+
+    #[test]
+    fn a_token_of_rclones_own_application_is_refused_whatever_the_settings_say() {
+        for blank in ["", "client_id =\n"] {
+            let own = CONF.replace("client_id = app\n", blank);
+            assert!(refused(&own, "mine").contains("tuyunfs login"));
+        }
     }
 
     #[test]
     fn a_bare_token_belongs_to_the_application_of_the_settings() {
-        let found = import_rclone("{\"refresh_token\":\"r\"}", "mine", None, "t", NOW).unwrap();
-        assert_eq!(
-            (found.token.client_id.as_str(), found.token.tenant.as_str()),
-            ("mine", "t")
-        );
-        assert_eq!(found.token.expires_at, NOW);
+        for json in [
+            "{\"refresh_token\":\"r\"}",
+            "\u{feff}{\"RefreshToken\":\"r\"}\n",
+        ] {
+            let found = import_rclone(json, &config("mine"), NOW).unwrap();
+            assert_eq!(found.token.client_id, "mine");
+            assert_eq!(found.token.refresh_token.expose_secret(), "r");
+        }
     }
 }

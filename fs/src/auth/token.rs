@@ -16,8 +16,12 @@ pub struct StoredToken {
     pub client_id: String,
     /// That application's secret, when it came with an imported token.
     pub client_secret: Option<SecretString>,
+    /// The login authority that issued it, without a slash at the end; empty: the settings' one.
+    pub login_url: String,
     /// The tenant that it was issued by.
     pub tenant: String,
+    /// What was asked for, and is asked for again; empty: whatever was granted.
+    pub scope: String,
     /// Renews the access token.
     pub refresh_token: SecretString,
     /// Opens the drive.
@@ -42,8 +46,12 @@ struct Row {
     client_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_secret: Option<String>,
+    #[serde(default)]
+    login_url: String,
     #[serde(default = "common")]
     tenant: String,
+    #[serde(default)]
+    scope: String,
     refresh_token: String,
     #[serde(default)]
     access_token: String,
@@ -101,7 +109,9 @@ impl TokenStore {
         Ok(Some(StoredToken {
             client_id: row.client_id,
             client_secret: row.client_secret.map(SecretString::from),
+            login_url: row.login_url,
             tenant: row.tenant,
+            scope: row.scope,
             refresh_token: row.refresh_token.into(),
             access_token: row.access_token.into(),
             expires_at: at(row.expires_at),
@@ -110,6 +120,7 @@ impl TokenStore {
     }
 
     /// Replaces the token: written aside, synced, renamed, so that a crash leaves one of the two.
+    /// It belongs to whom the directory belongs to: root may sign in for a daemon that is not root.
     ///
     /// # Errors
     /// The disk refuses.
@@ -121,7 +132,9 @@ impl TokenStore {
                 .client_secret
                 .as_ref()
                 .map(|s| s.expose_secret().to_owned()),
+            login_url: token.login_url.clone(),
             tenant: token.tenant.clone(),
+            scope: token.scope.clone(),
             refresh_token: token.refresh_token.expose_secret().to_owned(),
             access_token: token.access_token.expose_secret().to_owned(),
             expires_at: seconds(token.expires_at),
@@ -131,6 +144,13 @@ impl TokenStore {
         aside
             .as_file()
             .set_permissions(Permissions::from_mode(0o600))?;
+        let owner = std::fs::metadata(dir)?;
+        let made = aside.as_file().metadata()?;
+        if (owner.uid(), owner.gid()) != (made.uid(), made.gid())
+            && rustix::process::geteuid().is_root()
+        {
+            std::os::unix::fs::fchown(aside.as_file(), Some(owner.uid()), Some(owner.gid()))?;
+        }
         serde_json::to_writer(&mut aside, &row)?;
         aside.flush()?;
         aside.as_file().sync_all()?;
@@ -162,7 +182,9 @@ mod tests {
         StoredToken {
             client_id: "app".into(),
             client_secret: None,
+            login_url: "https://login.test".into(),
             tenant: "common".into(),
+            scope: "Files.ReadWrite.All".into(),
             refresh_token: refresh.to_owned().into(),
             access_token: "access".to_owned().into(),
             expires_at: at(2000),

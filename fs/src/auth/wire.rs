@@ -3,12 +3,14 @@
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
-use oauth2::basic::{BasicClient, BasicErrorResponse, BasicRequestTokenError, BasicTokenResponse};
+use oauth2::basic::{BasicClient, BasicTokenResponse};
 use oauth2::{
     AuthType, AuthUrl, ClientId, ClientSecret, DeviceAuthorizationUrl, EndpointNotSet, EndpointSet,
-    ErrorResponseType, HttpRequest, HttpResponse, RefreshToken, Scope, TokenResponse, TokenUrl,
+    ErrorResponseType, HttpRequest, HttpResponse, RefreshToken, RequestTokenError, Scope,
+    StandardErrorResponse, TokenResponse, TokenUrl,
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 
 use super::errors::{TokenError, judge};
 use super::{AuthConfig, StoredToken};
@@ -18,6 +20,9 @@ const BODY_LIMIT: usize = 1 << 20;
 
 /// The whole of one request to the login authority.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time to reach the login authority.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// What an access token lives when the service does not say: the shortest that is usual.
 const USUAL_LIFE: Duration = Duration::from_hours(1);
@@ -60,7 +65,8 @@ impl Carrier {
         let request = reqwest::Request::try_from(request).map_err(plain)?;
         let mut response = self.0.execute(request).await.map_err(plain)?;
         let status = response.status();
-        if status.is_server_error() {
+        // Trouble of its own, and throttling: whatever the body says, it is not about the token.
+        if status.is_server_error() || [408, 429].contains(&status.as_u16()) {
             return Err(HttpTrouble(format!("it answered {status}")));
         }
         let mut body = Vec::new();
@@ -80,21 +86,75 @@ impl Carrier {
     }
 }
 
+/// The application on whose behalf the login authority is asked.
+pub(super) struct Registration {
+    pub(super) login_url: String,
+    pub(super) tenant: String,
+    pub(super) client_id: String,
+    /// From the settings, or from the token that it came along with.
+    secret: Option<SecretString>,
+    /// Whether that secret has to be kept with the token.
+    secret_of_token: bool,
+    /// What is asked for; nothing: whatever was granted before.
+    pub(super) scopes: Vec<String>,
+}
+
+impl Registration {
+    /// The one that the settings name.
+    pub(super) fn of(config: &AuthConfig) -> Self {
+        Self {
+            login_url: config.login_url.trim_end_matches('/').to_owned(),
+            tenant: config.tenant.clone(),
+            client_id: config.client_id.clone(),
+            secret: config.client_secret.clone(),
+            secret_of_token: false,
+            scopes: config.scopes(),
+        }
+    }
+
+    /// The one that a token was issued to: no other can renew it (section 2.3).
+    pub(super) fn that_issued(
+        token: &StoredToken,
+        config: &AuthConfig,
+    ) -> Result<Self, TokenError> {
+        let ours = config.login_url.trim_end_matches('/');
+        if !token.login_url.is_empty() && token.login_url != ours {
+            // A token goes to the authority that issued it, and nowhere else.
+            return Err(TokenError::SignIn(format!(
+                "the stored token is of {}, drive.login_url is {ours}: sign in there",
+                token.login_url
+            )));
+        }
+        // The settings' secret is the one that a person renews when it has expired.
+        let own = token.client_id == config.client_id;
+        let configured = config.client_secret.as_ref().filter(|_| own);
+        Ok(Self {
+            login_url: ours.to_owned(),
+            tenant: token.tenant.clone(),
+            client_id: token.client_id.clone(),
+            secret: configured.or(token.client_secret.as_ref()).cloned(),
+            secret_of_token: configured.is_none(),
+            scopes: token.scope.split_whitespace().map(str::to_owned).collect(),
+        })
+    }
+}
+
 impl Endpoint {
     pub(super) fn new(
         config: &AuthConfig,
-        client_id: &str,
-        secret: Option<&SecretString>,
-        tenant: &str,
+        registration: &Registration,
     ) -> Result<Self, TokenError> {
         let wrong = |what: String| TokenError::Configuration(what);
-        let base = format!(
-            "{}/{tenant}/oauth2/v2.0",
-            config.login_url.trim_end_matches('/')
-        );
-        let address = |end: &str| format!("{base}/{end}");
+        let Registration {
+            login_url,
+            tenant,
+            client_id,
+            secret,
+            ..
+        } = registration;
+        let address = |end: &str| format!("{login_url}/{tenant}/oauth2/v2.0/{end}");
         let odd = |error: url::ParseError| wrong(format!("drive.login_url is no address: {error}"));
-        let mut client = BasicClient::new(ClientId::new(client_id.to_owned()))
+        let mut client = BasicClient::new(ClientId::new(client_id.clone()))
             .set_auth_uri(AuthUrl::new(address("authorize")).map_err(odd)?)
             .set_token_uri(TokenUrl::new(address("token")).map_err(odd)?)
             .set_device_authorization_url(
@@ -105,7 +165,9 @@ impl Endpoint {
             client = client.set_client_secret(ClientSecret::new(secret.expose_secret().to_owned()));
         }
         let mut http = reqwest::Client::builder()
+            .user_agent(concat!("tuyunfs/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT)
             .timeout(PATIENCE);
         if let Some(pem) = &config.ca_pem {
             let certificates = reqwest::Certificate::from_pem_bundle(pem)
@@ -117,7 +179,12 @@ impl Endpoint {
         let http = http
             .build()
             .map_err(|error| wrong(format!("cannot set up TLS: {error}")))?;
-        let scopes = config.scopes().into_iter().map(Scope::new).collect();
+        let scopes = registration
+            .scopes
+            .iter()
+            .cloned()
+            .map(Scope::new)
+            .collect();
         Ok(Self {
             client,
             http: Carrier(http),
@@ -154,53 +221,72 @@ impl Endpoint {
     }
 }
 
-pub(super) fn explain(error: BasicRequestTokenError<HttpTrouble>) -> TokenError {
+/// What a failed exchange means.
+pub(super) fn explain<T: ErrorResponseType + std::fmt::Display + Serialize>(
+    error: RequestTokenError<HttpTrouble, StandardErrorResponse<T>>,
+) -> TokenError {
     match error {
-        oauth2::RequestTokenError::ServerResponse(refusal) => explain_refusal(&refusal),
-        oauth2::RequestTokenError::Request(trouble) => TokenError::Unavailable(trouble.0),
-        // Gateways answer in HTML: nothing is known of the token then.
-        oauth2::RequestTokenError::Parse(..) => {
-            TokenError::Unavailable("its reply cannot be read".into())
+        RequestTokenError::ServerResponse(refusal) => {
+            let name = serde_json::to_value(refusal.error()).ok();
+            let name = name
+                .as_ref()
+                .and_then(|name| name.as_str())
+                .unwrap_or_default();
+            judge(name, refusal.error_description().map_or("", String::as_str))
         }
-        oauth2::RequestTokenError::Other(what) => TokenError::Unavailable(what),
+        RequestTokenError::Request(trouble) => TokenError::Unavailable(trouble.0),
+        // Gateways answer in HTML, or with nothing: nothing is known of the token then.
+        RequestTokenError::Parse(..) => TokenError::Unavailable("its reply cannot be read".into()),
+        RequestTokenError::Other(what) => TokenError::Unavailable(what),
     }
 }
 
-fn explain_refusal(refusal: &BasicErrorResponse) -> TokenError {
-    let name = error_name(refusal.error());
-    judge(
-        &name,
-        refusal.error_description().map_or("", String::as_str),
-    )
-}
-
-pub(super) fn error_name<E: ErrorResponseType + serde::Serialize>(error: &E) -> String {
-    let text = serde_json::to_value(error).ok();
-    text.and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
-}
-
 /// A reply as a token to keep. A reply without a refresh token leaves the old one (section 2.3).
-pub(super) fn keep(
+pub(super) fn kept(
     reply: &BasicTokenResponse,
-    client_id: &str,
-    client_secret: Option<SecretString>,
-    tenant: &str,
-    old: Option<&SecretString>,
+    registration: &Registration,
+    old: Option<&StoredToken>,
     now: SystemTime,
 ) -> StoredToken {
     let refresh = reply
         .refresh_token()
-        .map(|token| token.secret().clone().into());
+        .map(|token| SecretString::from(token.secret().clone()));
+    let secret = registration
+        .secret
+        .clone()
+        .filter(|_| registration.secret_of_token);
     StoredToken {
-        client_id: client_id.to_owned(),
-        client_secret,
-        tenant: tenant.to_owned(),
+        login_url: registration.login_url.clone(),
+        tenant: registration.tenant.clone(),
+        client_id: registration.client_id.clone(),
+        client_secret: secret,
+        scope: registration.scopes.join(" "),
         refresh_token: refresh
-            .or_else(|| old.cloned())
+            .or_else(|| old.map(|old| old.refresh_token.clone()))
             .unwrap_or_else(|| SecretString::from(String::new())),
         access_token: reply.access_token().secret().clone().into(),
         expires_at: now + reply.expires_in().unwrap_or(USUAL_LIFE),
         refreshed_at: now,
     }
+}
+
+/// A sign-in that was narrowed by the person, or by the tenant, to reading alone (section 2.2).
+pub(super) fn may_write(reply: &BasicTokenResponse) -> Result<(), TokenError> {
+    let Some(granted) = reply.scopes() else {
+        return Ok(());
+    };
+    let writes = |scope: &Scope| {
+        let scope = scope.to_lowercase();
+        ["readwrite", "manage.all", "fullcontrol", ".default"]
+            .iter()
+            .any(|it| scope.contains(it))
+    };
+    if granted.is_empty() || granted.iter().any(writes) {
+        return Ok(());
+    }
+    let granted: Vec<&str> = granted.iter().map(|scope| scope.as_str()).collect();
+    Err(TokenError::Configuration(format!(
+        "the sign-in allows no writing, only: {} (give the app the delegated permission Files.ReadWrite.All)",
+        granted.join(" ")
+    )))
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tuyun_chassis::exit::{Code, Failure};
 
 use crate::auth::{
-    AuthConfig, ImportError, Prompt, StoredToken, TokenError, TokenStore, import_rclone,
+    AuthConfig, ImportError, Prompt, StoredToken, TokenError, TokenStore, import_rclone, renewed,
     sign_in_browser, sign_in_device,
 };
 use crate::daemon;
@@ -41,7 +41,7 @@ pub async fn run(settings: &Settings, choice: &Choice) -> Result<(), Failure> {
         return show_drive(settings).await;
     }
     let token = match choice {
-        Choice::Rclone(file) => import(&config, file)?,
+        Choice::Rclone(file) => import(&config, file).await?,
         Choice::Device => by_person(&config, true).await?,
         Choice::Browser => by_person(&config, false).await?,
         Choice::Auto => by_person(&config, !has_screen()).await?,
@@ -58,8 +58,13 @@ fn has_screen() -> bool {
 
 async fn by_person(config: &AuthConfig, device: bool) -> Result<StoredToken, Failure> {
     if config.client_id.is_empty() {
-        return Err(Failure::new(Code::Config, "drive.client_id is empty: signing in needs an app of your own")
-            .hint(format!("{REGISTER}; or take rclone's app along with `tuyunfs login --rclone FILE`")));
+        return Err(Failure::new(
+            Code::Config,
+            "drive.client_id is empty: signing in needs an app of your own",
+        )
+        .hint(format!(
+            "{REGISTER}; or take rclone's app along with `tuyunfs login --rclone FILE`"
+        )));
     }
     let tell = |prompt| match prompt {
         Prompt::Device { url, code } => {
@@ -67,7 +72,9 @@ async fn by_person(config: &AuthConfig, device: bool) -> Result<StoredToken, Fai
             eprintln!("在任意设备上打开  {url}  ，输入代码  {code}  并登录。");
         }
         Prompt::Browser { url } => {
-            eprintln!("Open this address in a browser on this machine and sign in / 请在本机浏览器中打开并登录:");
+            eprintln!(
+                "Open this address in a browser on this machine and sign in / 请在本机浏览器中打开并登录:"
+            );
             eprintln!("{url}");
         }
     };
@@ -77,33 +84,37 @@ async fn by_person(config: &AuthConfig, device: bool) -> Result<StoredToken, Fai
         sign_in_browser(config, tell).await
     };
     signed.map_err(|error| {
-        let (code, hint) = match &error {
-            TokenError::SignIn(_) => (Code::Permission, "run `tuyunfs login` again".to_owned()),
-            TokenError::Configuration(_) => (Code::Config, format!("check the app: {REGISTER}")),
-            TokenError::Unavailable(_) => {
-                (Code::Unavailable, "check the network and drive.login_url".to_owned())
-            }
-            TokenError::Store(_) => (Code::Failure, "try again".to_owned()),
-        };
-        Failure::new(code, "not signed in").because(&error).hint(hint)
+        let hint = format!("check the app: {REGISTER}");
+        refused("not signed in", &error, &hint)
     })
 }
 
-fn import(config: &AuthConfig, file: &Path) -> Result<StoredToken, Failure> {
+/// A sign-in that came to nothing; `hint` is for when the registration is at fault.
+fn refused(what: impl Into<String>, error: &TokenError, hint: &str) -> Failure {
+    let (code, hint) = match error {
+        TokenError::SignIn(_) => (Code::Permission, "run `tuyunfs login` again"),
+        TokenError::Configuration(_) => (Code::Config, hint),
+        TokenError::Unavailable(_) => (Code::Unavailable, "check the network, and drive.login_url"),
+        TokenError::Store(_) => (Code::Failure, "try again"),
+    };
+    Failure::new(code, what).because(error).hint(hint)
+}
+
+async fn import(config: &AuthConfig, file: &Path) -> Result<StoredToken, Failure> {
     let name = file.display();
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::new(Code::Usage, format!("cannot read {name}"))
             .because(&error)
             .hint("name rclone's configuration; `rclone config file` tells where it is")
     })?;
-    let (id, secret) = (&config.client_id, config.client_secret.clone());
-    let found = import_rclone(&text, id, secret, &config.tenant, SystemTime::now());
-    let found = found.map_err(|error| {
+    let found = import_rclone(&text, config, SystemTime::now()).map_err(|error| {
         let code = match error {
             ImportError::RclonesOwn | ImportError::NoToken => Code::Permission,
             ImportError::Encrypted
             | ImportError::NoRemote
             | ImportError::Several(_)
+            | ImportError::AppOnly
+            | ImportError::OtherCloud(_)
             | ImportError::BadToken => Code::Config,
         };
         let failure = Failure::new(code, format!("cannot take the token from {name}"));
@@ -113,17 +124,29 @@ fn import(config: &AuthConfig, file: &Path) -> Result<StoredToken, Failure> {
         }
     })?;
     if let Some(drive) = found.drive_id {
-        eprintln!("rclone used the drive {drive}; set drive.drive_id to it if it is not the account's own");
+        eprintln!(
+            "rclone used the drive {drive}; set drive.drive_id to it if it is not the account's own"
+        );
     }
-    Ok(found.token)
+    // Renewed at once: whether the application may do that shows now, and not in an hour.
+    renewed(config, Some(&found.token)).await.map_err(|error| {
+        refused(
+            format!("the token of {name} cannot be used"),
+            &error,
+            "check client_id and client_secret of the section, or sign in anew with `tuyunfs login`",
+        )
+    })
 }
 
 fn store(settings: &Settings, token: &StoredToken) -> Result<(), Failure> {
     let dir = &settings.state_dir;
     let failed = |error: std::io::Error| {
-        Failure::new(Code::Config, format!("cannot keep the token in {}", dir.display()))
-            .because(&error)
-            .hint("check state_dir, and run this as the user that mounts")
+        Failure::new(
+            Code::Config,
+            format!("cannot keep the token in {}", dir.display()),
+        )
+        .because(&error)
+        .hint("check state_dir, and run this as the user that mounts")
     };
     make_private(dir).map_err(failed)?;
     TokenStore::in_dir(dir).save(token).map_err(failed)
@@ -131,7 +154,10 @@ fn store(settings: &Settings, token: &StoredToken) -> Result<(), Failure> {
 
 fn make_private(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
 }
 
 /// Uses the token once, so that a wrong one is found now and not at the first picture.
@@ -141,7 +167,12 @@ async fn show_drive(settings: &Settings) -> Result<(), Failure> {
     let drive = &settings.drive;
     let found = Graph::find(&config, auth, &drive.drive_id, &drive.user)
         .await
-        .map_err(|error| daemon::explain("the token is stored, and the drive cannot be opened", &error))?;
+        .map_err(|error| {
+            daemon::explain(
+                "the token is stored, and the drive cannot be opened",
+                &error,
+            )
+        })?;
     print(&found, &drive.root);
     Ok(())
 }
@@ -157,7 +188,11 @@ fn print(found: &FoundDrive, root: &str) {
     println!("drive:     {}", found.id);
     if let Some(quota) = found.quota {
         let gib = |bytes: u64| bytes / (1 << 30);
-        println!("space:     {} GiB free of {} GiB", gib(quota.remaining), gib(quota.total));
+        println!(
+            "space:     {} GiB free of {} GiB",
+            gib(quota.remaining),
+            gib(quota.total)
+        );
     }
     println!("folder:    {root}");
     if std::io::stdout().is_terminal() {

@@ -148,9 +148,8 @@ pub(super) fn judge(refusal: &Refusal<'_>) -> Verdict {
         }
         // Some of these come after the effect took place (section 7.3, trap T15). A range that
         // does not fit an upload session may be there already (trap T13).
-        408 | 416 | 500 | 502 | 503 | 504 => Verdict::Unclear(what),
-        // Not the service, but something on the way to it.
-        300..=399 => Verdict::Unclear(what),
+        // A redirect is not the service's, but of something on the way to it.
+        300..=399 | 408 | 416 | 500 | 502 | 503 | 504 => Verdict::Unclear(what),
         _ => Verdict::Final(DriveError::Refused {
             code: told.innermost(code),
             message: told.text(),

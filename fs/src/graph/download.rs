@@ -75,7 +75,7 @@ struct WireUrl {
 }
 
 /// Which part of a body is wanted.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part {
     /// Bytes before it.
     skip: u64,

@@ -209,7 +209,8 @@ impl Wire {
             }
         })?;
         let status = response.status();
-        if !status.is_success() && !(asks && status.is_redirection()) {
+        let done = status.is_success() || (asks && status.is_redirection());
+        if !done {
             return Err(refused(response, conditional).await);
         }
         let headers = response.headers().clone();

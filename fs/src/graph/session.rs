@@ -192,14 +192,15 @@ impl Graph {
     ) -> Result<Seen, End> {
         match verdict {
             Verdict::Silence(silence, what) => self.keep_silent(silence, &what).await?,
-            Verdict::Again(_) => {}
             // Of the last one it matters most: the item says whether the upload is complete.
             Verdict::Unclear(_) if last => {
                 if let Some(item) = self.arrived(upload).await? {
                     return Ok(Seen::Arrived(item));
                 }
             }
-            Verdict::Unclear(_) | Verdict::Final(DriveError::NotFound | DriveError::Locked(_)) => {}
+            Verdict::Again(_)
+            | Verdict::Unclear(_)
+            | Verdict::Final(DriveError::NotFound | DriveError::Locked(_)) => {}
             Verdict::Token { what, .. } => return Err(End::Lost(what)),
             // Its right to write has ended (trap T10), or the gate is closed for long.
             Verdict::Final(DriveError::Refused { code, .. }) if is_over(&code) => {
