@@ -84,6 +84,7 @@ fn range(asked: &HeaderMap, length: u64) -> Part {
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::cache::Moment;
@@ -189,5 +190,21 @@ mod tests {
         let head = head(None);
         assert_eq!(part(&headers, &head, Some(100), false), Part::Whole);
         assert_eq!(part(&headers, &head, None, true), Part::Whole);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_a_part_lies_within_the_picture(
+            text in "(bytes=)?[-0-9, a-z]{0,40}",
+            length in 1..1_000_u64,
+        ) {
+            let value = HeaderValue::from_str(&text).expect("plain text");
+            let headers: HeaderMap = [(RANGE, value)].into_iter().collect();
+            match part(&headers, &head(None), Some(length), true) {
+                Part::Some(range) => prop_assert!(range.start < range.end && range.end <= length),
+                Part::Whole | Part::Beyond => {}
+                Part::Nothing => prop_assert!(false, "nothing was compared"),
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The core's answers, plain values in and out.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const NOW: Moment = Moment(1_000_000);
@@ -166,4 +168,16 @@ fn an_entry_from_the_future_is_asked_about() {
     };
     assert_eq!(judge(&head(life, Moment(NOW.0 + 30)), NOW), Verdict::Fresh);
     assert_eq!(judge(&head(life, Moment(NOW.0 + 90)), NOW), Verdict::Stale);
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_origin_says_a_life_lasts_a_year_at_most(text in "[-a-z0-9=,\" ]{0,60}") {
+        let said = Said { cache_control: Some(&text), ..Said::default() };
+        if let Some((life, made)) = admit(&said, NOW) {
+            prop_assert!(life.fresh_secs <= AT_MOST.as_secs());
+            prop_assert!(life.while_revalidate_secs <= AT_MOST.as_secs());
+            prop_assert_eq!(made, NOW);
+        }
+    }
 }
