@@ -115,19 +115,35 @@ fn renewed(headers: &HeaderMap, held: &Head, now: Moment) -> Head {
     }
 }
 
-/// Whether a body that begins like this can be what its name says. Pictures, films and sounds
-/// begin with no `<` and no `{`; error pages and JSON errors do.
+/// How pages begin, in lower case.
+const PAGES: [&[u8]; 6] = [
+    b"<!doctype",
+    b"<html",
+    b"<head",
+    b"<body",
+    b"<?xml",
+    b"<script",
+];
+
+/// Whether a body that begins like this is a page or a JSON error under the name of a picture, a
+/// film or a sound. Only clear words count: a single `<` may begin anything.
 pub(super) fn begins_like_an_error(path: &ImagePath, content_type: &str, first: &[u8]) -> bool {
     let claimed = type_by_name(path).unwrap_or_else(|| content_type.to_owned());
     let binary = ["image/", "video/", "audio/"]
         .iter()
         .any(|kind| claimed.starts_with(kind))
         && !claimed.starts_with("image/svg");
-    let first = first
-        .strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(first)
-        .trim_ascii_start();
-    binary && matches!(first.first(), Some(b'<' | b'{'))
+    let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
+    let first = first.trim_ascii_start();
+    let page = PAGES.iter().any(|word| {
+        first
+            .get(..word.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(word))
+    });
+    let json = first
+        .strip_prefix(b"{")
+        .is_some_and(|rest| rest.trim_ascii_start().starts_with(b"\""));
+    binary && (page || json)
 }
 
 fn is_error_type(said: &str, named: Option<&str>) -> bool {

@@ -105,9 +105,12 @@ fn an_error_page_with_200_is_no_picture() {
 fn a_page_that_claims_to_be_a_picture_is_found_out_by_its_first_bytes() {
     let begins = |name: &str, first: &[u8]| begins_like_an_error(&path(name), "image/webp", first);
     assert!(begins("a.webp", b"\n <!DOCTYPE html>"));
-    assert!(begins("a.webp", b"\xef\xbb\xbf{\"error\":1}"));
+    assert!(begins("a.webp", b"\xef\xbb\xbf{ \"error\":1}"));
     assert!(begins("a", b"<html>"));
     assert!(!begins("a.webp", b"RIFF"));
+    // Bytes that only happen to begin so.
+    assert!(!begins("a.webp", b"<\x00\x01"));
+    assert!(!begins("a.webp", b"{\xff"));
     assert!(!begins("a.svg", b"<svg>"));
 }
 
