@@ -4,7 +4,8 @@
 //! What a person may have got wrong is tried first (mount point, ports, another daemon), then
 //! the state is recovered, then the folder is mounted and served. At the stop the folder goes
 //! first, so that applications give no more work; then the pictures; then what is pending is sent
-//! for as long as `writeback.grace` allows.
+//! for as long as `writeback.grace` allows; the operator's side goes last, so that it can be
+//! watched.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,7 +24,7 @@ use tuyun_chassis::stop::Stop;
 use crate::control::{Facts, Socket, metrics, report::MountReport};
 use crate::daemon::Core;
 use crate::graph::DriveKind;
-use crate::mount::{self, Mounted, Place};
+use crate::mount::{self, MountError, Mounted, Place};
 use crate::settings::{Durability, Settings};
 use crate::vfs::{NodeId, Vfs};
 
@@ -56,9 +57,12 @@ struct Doors {
 struct Rim {
     facts: Arc<Facts>,
     mounted: Option<Mounted>,
-    tasks: TaskTracker,
-    /// Cancelled when the rim has to close.
+    /// What serves visitors, until `close`.
+    visitors: TaskTracker,
     close: CancellationToken,
+    /// What serves operators, until `over`.
+    operators: TaskTracker,
+    over: CancellationToken,
     /// Cancelled when an operator, or the end of a part, wants the daemon to leave.
     leave: CancellationToken,
 }
@@ -77,7 +81,7 @@ pub async fn run(
     let stop = stop.token();
     let doors = Doors::open(&settings, scope).await?;
     let core = Core::start(&settings).await?;
-    let rim = match Rim::begin(&settings, &core, doors).await {
+    let mut rim = match Rim::begin(&settings, &core, doors).await {
         Ok(rim) => rim,
         Err(failure) => {
             core.stop().await;
@@ -95,15 +99,13 @@ pub async fn run(
         () = stop.cancelled() => {}
         () = leave.cancelled() => {}
     }
-    leave.cancel(); // from here on the end of the mount is no news
+    leave.cancel();
     notify::stopping();
-    let patience = CancellationToken::new();
-    let asking = tokio::spawn(ask_for_time(patience.clone()));
-    let ended = rim.end().await;
+    rim.operators.spawn(ask_for_time(rim.over.clone()));
+    let unmounted = rim.close().await;
     core.stop().await;
-    patience.cancel();
-    let _ = asking.await;
-    ended
+    rim.over().await;
+    Ok(unmounted?)
 }
 
 impl Doors {
@@ -175,8 +177,10 @@ impl Rim {
         let rim = Self {
             facts,
             mounted,
-            tasks: TaskTracker::new(),
+            visitors: TaskTracker::new(),
             close,
+            operators: TaskTracker::new(),
+            over: CancellationToken::new(),
             leave: CancellationToken::new(),
         };
         rim.attend(doors.socket, doors.origin.zip(Some(routes)), doors.metrics);
@@ -190,25 +194,26 @@ impl Rim {
         origin: Option<(Listener, Router)>,
         metrics: Option<Listener>,
     ) {
-        let (facts, tasks, close) = (&self.facts, &self.tasks, &self.close);
-        tasks.spawn(socket.serve(facts.clone(), self.leave.clone(), close.clone()));
-        if let Some((listener, routes)) = origin {
-            tracing::info!(at = facts.origin, "serving the pictures");
-            self.listen(listener, routes);
-        }
+        let (facts, operators, over) = (&self.facts, &self.operators, &self.over);
+        operators.spawn(socket.serve(facts.clone(), self.leave.clone(), over.clone()));
         let readiness = Readiness::new();
         if let Some(listener) = metrics {
             let registry = Arc::new(metrics::registry(facts.clone()));
-            self.listen(listener, operator::router(readiness.clone(), registry));
+            let routes = operator::router(readiness.clone(), registry);
+            operators.spawn(self.listen(listener, routes, over.clone()));
         }
-        tasks.spawn(metrics::keep_ready(facts.clone(), readiness, close.clone()));
-        tasks.spawn(tell_supervisor(facts.clone(), close.clone()));
+        operators.spawn(metrics::keep_ready(facts.clone(), readiness, over.clone()));
+        operators.spawn(tell_supervisor(facts.clone(), self.leave.clone()));
+        if let Some((listener, routes)) = origin {
+            tracing::info!(at = facts.origin, "serving the pictures");
+            self.visitors
+                .spawn(self.listen(listener, routes, self.close.clone()));
+        }
         if let Some(mounted) = &self.mounted {
-            let (mut ended, leave, close) = (mounted.ended(), self.leave.clone(), close.clone());
-            tasks.spawn(async move {
-                if let Some(ended) = close.run_until_cancelled(ended.wait()).await
-                    && !leave.is_cancelled()
-                {
+            let (mut ended, leave) = (mounted.ended(), self.leave.clone());
+            self.visitors.spawn(async move {
+                // Once we are leaving, the end of the mount is no news.
+                if let Some(ended) = leave.run_until_cancelled(ended.wait()).await {
                     match ended {
                         Ok(()) => tracing::info!("stopping, since the folder was unmounted"),
                         Err(error) => tracing::error!(%error, "stopping: the mount broke"),
@@ -219,14 +224,19 @@ impl Rim {
         }
     }
 
-    fn listen(&self, listener: Listener, routes: Router) {
-        let (close, leave) = (self.close.clone(), self.leave.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = listener.serve(routes, close).await {
+    fn listen(
+        &self,
+        listener: Listener,
+        routes: Router,
+        until: CancellationToken,
+    ) -> impl Future<Output = ()> + use<> {
+        let leave = self.leave.clone();
+        async move {
+            if let Err(error) = listener.serve(routes, until).await {
                 tracing::error!(%error, "stopping, since a listener ended");
                 leave.cancel();
             }
-        });
+        }
     }
 
     /// So that the first visitor finds names, and an unreachable drive is in the log at once.
@@ -242,15 +252,23 @@ impl Rim {
         }
     }
 
-    async fn end(self) -> Result<(), Failure> {
-        let unmounted = match self.mounted {
+    /// Takes no more work.
+    async fn close(&mut self) -> Result<(), MountError> {
+        let unmounted = match self.mounted.take() {
             Some(mounted) => mounted.unmount().await,
             None => Ok(()),
         };
         self.close.cancel();
-        self.tasks.close();
-        self.tasks.wait().await; // each has a deadline of its own
-        Ok(unmounted?)
+        self.visitors.close();
+        self.visitors.wait().await; // the listener has a deadline of its own
+        unmounted
+    }
+
+    /// Nothing is left to be watched.
+    async fn over(self) {
+        self.over.cancel();
+        self.operators.close();
+        self.operators.wait().await;
     }
 }
 
@@ -276,9 +294,9 @@ fn panicked(error: &tokio::task::JoinError) -> Failure {
 
 /// One line for `systemctl status`, and the sign of life that a watchdog waits for: only while
 /// the mount answers through its own queue.
-async fn tell_supervisor(facts: Arc<Facts>, close: CancellationToken) {
+async fn tell_supervisor(facts: Arc<Facts>, leave: CancellationToken) {
     let period = notify::watchdog_period().map_or(TELL, |period| (period / 2).min(TELL));
-    while close
+    while leave
         .run_until_cancelled(tokio::time::sleep(period))
         .await
         .is_some()

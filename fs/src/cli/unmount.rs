@@ -50,6 +50,11 @@ pub(super) fn run(matches: &clap::ArgMatches, settings: &Settings) -> Result<(),
         Ok(_) | Err(AskError::Nobody(_)) => {
             needs(&point)?;
             if !mount::unmount_stale(&point)? {
+                if !mount::is_mounted(&point) {
+                    let what = format!("no tuyunfs is mounted at {}", point.display());
+                    return Err(Failure::new(Code::Unavailable, what)
+                        .hint("`findmnt -t fuse.tuyunfs` shows what is mounted where"));
+                }
                 mount::unmount(&point, false)?;
             }
             say(&format!("{}: unmounted\n", point.display()))

@@ -103,10 +103,11 @@ impl Place {
     }
 }
 
-/// Whether a filesystem of ours is mounted at a point, as it is shown there.
+/// Whether a filesystem of ours is mounted at a point.
 #[must_use]
 pub fn is_mounted(point: &Path) -> bool {
-    table::at(point).is_some_and(|entry| entry.fstype == TYPE)
+    let entry = resolve(point).ok().and_then(|point| table::at(&point));
+    entry.is_some_and(|entry| entry.fstype == TYPE)
 }
 
 /// Unmounts a mount of ours, alive or dead; `lazily` also takes it away from those who use it.

@@ -34,8 +34,8 @@ const MAX_WRITE: u32 = 1 << 20;
 /// up by a few slow fetches, and every other file's read-ahead would wait for them.
 const BACKGROUND: u16 = 64;
 
-/// How long the threads get to end once the filesystem is unmounted; with files still open after
-/// a lazy unmount they do not, and end with the process.
+/// How long the threads get to end once the filesystem is unmounted. While files are open after a
+/// lazy unmount, or another mount namespace has a copy, they do not, and end with the process.
 const ENDING: Duration = Duration::from_secs(5);
 
 /// A mounted filesystem. Dropped, it is taken away from whoever uses it.
@@ -185,7 +185,8 @@ impl Mounted {
         self.unmount = None;
         let mut ended = self.ended.clone();
         if tokio::time::timeout(ENDING, ended.wait()).await.is_err() {
-            tracing::warn!(point = %point.display(), "unmounted while files were still open");
+            tracing::warn!(point = %point.display(),
+                "unmounted, and still held by open files or by another mount namespace");
         }
         let waiting = self.waiting.waiting();
         waiting.close();
