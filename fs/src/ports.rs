@@ -23,7 +23,8 @@ pub trait Drive: Send + Sync + 'static {
     /// One item by id.
     async fn item(&self, id: &ItemId) -> Result<Item, DriveError>;
 
-    /// One item by its exact name in a folder. A reply for another name is `NotFound` (trap T19).
+    /// One item by its name in a folder, or by one that the drive takes for the same (case, NFC):
+    /// compare its `name` where that matters. A reply for any other name is `NotFound` (trap T19).
     async fn child(&self, folder: &ItemId, name: &str) -> Result<Item, DriveError>;
 
     /// All items of a folder, every page of it, each id once.

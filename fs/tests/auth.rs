@@ -175,7 +175,7 @@ async fn a_rotated_refresh_token_is_stored_and_survives_a_restart() {
 #[tokio::test]
 async fn a_reply_without_a_refresh_token_leaves_the_old_one() {
     let bench = Bench::start(Profile::Business, |settings| {
-        settings.rotate_refresh_tokens = false
+        settings.rotate_refresh_tokens = false;
     })
     .await;
     let auth = bench.signed_in();
@@ -294,7 +294,7 @@ async fn a_hiccup_of_the_service_is_outlasted() {
 async fn a_token_that_ends_soon_is_used_while_no_other_can_be_had() {
     // It lives for less than the time that it is renewed ahead of its end.
     let bench = Bench::start(Profile::Business, |settings| {
-        settings.access_token_seconds = 120
+        settings.access_token_seconds = 120;
     })
     .await;
     let auth = bench.signed_in();
@@ -319,7 +319,7 @@ async fn a_token_that_ends_soon_is_used_while_no_other_can_be_had() {
 #[tokio::test]
 async fn those_who_need_a_token_during_a_renewal_ahead_of_its_end_do_not_wait() {
     let bench = Bench::start(Profile::Business, |settings| {
-        settings.access_token_seconds = 120
+        settings.access_token_seconds = 120;
     })
     .await;
     let auth = bench.signed_in();
