@@ -7,7 +7,7 @@
 //! After a failed write (a full disk) the database refuses further work until it is opened anew, so
 //! that is done here, before the next change. Until then the cache simply holds nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
@@ -54,9 +54,12 @@ impl IndexError {
     }
 }
 
+/// Opens the database, at the start and after each failure.
+type Opener = Box<dyn Fn() -> Result<Database, IndexError> + Send + Sync>;
+
 /// The entries on disk.
 pub struct Index {
-    path: PathBuf,
+    opener: Opener,
     // Held for reading by everyone at work, for writing only to open the database anew.
     database: RwLock<Option<Database>>,
     bytes: AtomicU64,
@@ -69,7 +72,12 @@ impl Index {
     /// # Errors
     /// It is in use, damaged, or the disk fails.
     pub fn open(path: &Path) -> Result<(Self, u32), IndexError> {
-        let database = open(path)?;
+        let path = path.to_owned();
+        Self::over(Box::new(move || open(&path)))
+    }
+
+    fn over(opener: Opener) -> Result<(Self, u32), IndexError> {
+        let database = opener()?;
         let txn = begin(&database)?;
         let (run, bytes, entries) = {
             let mut totals = txn.open_table(TOTALS).map_err(IndexError::of)?;
@@ -85,7 +93,7 @@ impl Index {
         };
         txn.commit().map_err(IndexError::of)?;
         let index = Self {
-            path: path.to_owned(),
+            opener,
             database: RwLock::new(Some(database)),
             bytes: AtomicU64::new(bytes),
             entries: AtomicU64::new(entries),
@@ -183,7 +191,7 @@ impl Index {
     fn reopen_if_closed(&self) -> Result<(), IndexError> {
         let mut guard = self.database.write();
         if guard.is_none() {
-            *guard = Some(open(&self.path)?);
+            *guard = Some((self.opener)()?);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 use jiff::{ToSpan, Zoned};
 use parking_lot::Mutex;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{AccessGuard, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -151,38 +151,56 @@ impl Ledger {
     }
 
     fn read(&self, today: Date) -> Result<Vec<Day>, LedgerError> {
-        let book = self.book.lock();
+        let mut book = self.book.lock();
         let fresh = self.counters.read().since(book.noted);
-        let database = book.database.as_ref().ok_or(LedgerError::Lost)?;
-        let txn = database.begin_read().map_err(LedgerError::of)?;
-        let days = txn.open_table(DAYS).map_err(LedgerError::of)?;
-        let day = |back: i32| {
-            let date = today.saturating_sub(back.days()).to_string();
-            let noted = get_day(&days, &date)?;
-            let amounts = if back == 0 { noted.plus(fresh) } else { noted };
-            Ok(Day { date, amounts })
+        let database = match book.database.take() {
+            Some(database) => database,
+            None => open(&self.path)?.0,
         };
-        (0..SHOWN).map(day).collect()
+        let days = rows(&database, today, fresh);
+        book.database = Some(database);
+        days
     }
 }
 
+/// Opens the book without writing to it: figures can be read from a full disk as well.
 fn open(path: &Path) -> Result<(Database, Amounts), LedgerError> {
     // A few kilobytes of rows: the smallest cache will do.
     let database = Database::builder()
         .set_cache_size(256 * 1024)
         .create(path)
         .map_err(LedgerError::of)?;
-    let txn = database.begin_write().map_err(LedgerError::of)?;
-    txn.open_table(DAYS).map_err(LedgerError::of)?;
-    let total = {
-        let total = txn.open_table(TOTAL).map_err(LedgerError::of)?;
-        let row = total.get(()).map_err(LedgerError::of)?;
-        row.map_or(Ok(Amounts::default()), |row| {
-            serde_json::from_slice(row.value()).map_err(LedgerError::Row)
-        })?
+    let txn = database.begin_read().map_err(LedgerError::of)?;
+    let total = match begun(txn.open_table(TOTAL))? {
+        Some(total) => amounts(total.get(()).map_err(LedgerError::of)?)?,
+        None => Amounts::default(),
     };
-    txn.commit().map_err(LedgerError::of)?;
+    drop(txn);
     Ok((database, total))
+}
+
+fn rows(database: &Database, today: Date, fresh: Amounts) -> Result<Vec<Day>, LedgerError> {
+    let txn = database.begin_read().map_err(LedgerError::of)?;
+    let days = begun(txn.open_table(DAYS))?;
+    let day = |back: i32| {
+        let date = today.saturating_sub(back.days()).to_string();
+        let noted = match &days {
+            Some(days) => amounts(days.get(date.as_str()).map_err(LedgerError::of)?)?,
+            None => Amounts::default(),
+        };
+        let amounts = if back == 0 { noted.plus(fresh) } else { noted };
+        Ok(Day { date, amounts })
+    };
+    (0..SHOWN).map(day).collect()
+}
+
+/// A table that nothing was written to yet does not exist.
+fn begun<T>(table: Result<T, TableError>) -> Result<Option<T>, LedgerError> {
+    match table {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(LedgerError::of(error)),
+    }
 }
 
 fn add(
@@ -195,7 +213,8 @@ fn add(
     {
         let mut days = txn.open_table(DAYS).map_err(LedgerError::of)?;
         let date = day.to_string();
-        let row = to_row(get_day(&days, &date)?.plus(counted))?;
+        let noted = amounts(days.get(date.as_str()).map_err(LedgerError::of)?)?;
+        let row = to_row(noted.plus(counted))?;
         days.insert(date.as_str(), row.as_slice())
             .map_err(LedgerError::of)?;
         let mut totals = txn.open_table(TOTAL).map_err(LedgerError::of)?;
@@ -210,11 +229,7 @@ fn to_row(amounts: Amounts) -> Result<Vec<u8>, LedgerError> {
     serde_json::to_vec(&amounts).map_err(LedgerError::Row)
 }
 
-fn get_day(
-    days: &impl ReadableTable<&'static str, &'static [u8]>,
-    date: &str,
-) -> Result<Amounts, LedgerError> {
-    let row = days.get(date).map_err(LedgerError::of)?;
+fn amounts(row: Option<AccessGuard<'_, &'static [u8]>>) -> Result<Amounts, LedgerError> {
     row.map_or(Ok(Amounts::default()), |row| {
         serde_json::from_slice(row.value()).map_err(LedgerError::Row)
     })

@@ -1,5 +1,6 @@
 //! The index, on a real file.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -222,4 +223,85 @@ fn an_index_in_use_says_so() {
     let bench = bench();
     let (_index, _) = Index::open(&bench.path).expect("open");
     assert!(Index::open(&bench.path).err().expect("refused").is_in_use());
+}
+
+/// A disk in memory that can be full. What was written stays, as on a real one.
+#[derive(Clone, Debug, Default)]
+struct Disk {
+    bytes: Arc<parking_lot::Mutex<Vec<u8>>>,
+    full: Arc<AtomicBool>,
+}
+
+impl Disk {
+    fn room(&self) -> io::Result<()> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        Ok(())
+    }
+
+    fn range(offset: u64, len: usize) -> std::ops::Range<usize> {
+        let start = usize::try_from(offset).expect("small");
+        start..start + len
+    }
+}
+
+impl redb::StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.bytes.lock().len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        out.copy_from_slice(&self.bytes.lock()[Self::range(offset, out.len())]);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.room()?;
+        self.bytes
+            .lock()
+            .resize(usize::try_from(len).expect("small"), 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.room()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.room()?;
+        self.bytes.lock()[Self::range(offset, data.len())].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_disk_that_was_full_for_a_while_costs_only_what_was_to_be_written_then() {
+    let disk = Disk::default();
+    let backend = disk.clone();
+    let open = move || {
+        Database::builder()
+            .create_with_backend(backend.clone())
+            .map_err(IndexError::of)
+    };
+    let (index, _) = Index::over(Box::new(open)).expect("open");
+    apply(&index, put("before", record(1, 10, 5)));
+
+    disk.full.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        assert!(index.apply(&[put("meanwhile", record(2, 10, 5))]).is_err());
+    }
+    disk.full.store(false, Ordering::SeqCst);
+
+    apply(&index, put("after", record(3, 10, 5)));
+    let held = |key| {
+        index
+            .get(&Key::from_index(key))
+            .expect("get")
+            .map(|record| record.body)
+    };
+    assert_eq!(held("before"), Some(BodyId(1)));
+    assert_eq!(held("meanwhile"), None);
+    assert_eq!(held("after"), Some(BodyId(3)));
+    assert_eq!((index.bytes(), index.entries()), (20, 2));
 }
