@@ -1,8 +1,8 @@
 //! The mounted folder: the kernel's requests in, answers and notices out.
 //!
-//! [`place`] finds out whether and where something can be mounted; [`session`] mounts, serves and
-//! unmounts; [`operations`] decodes each request, asks `vfs`, and answers through [`answer`];
-//! [`invalidate`] tells the kernel what it may no longer remember.
+//! `place` finds out whether and where something can be mounted; `session` mounts, serves and
+//! unmounts; `operations` decodes each request, asks `vfs`, and answers through `answer`;
+//! `invalidate` tells the kernel what it may no longer remember.
 //!
 //! This is the fallback of design 5.3: every OPEN is answered by us, reads and writes come to us,
 //! and the kernel keeps what it read. It needs no privilege beyond the mount itself, and promises

@@ -1,7 +1,7 @@
 //! The pictures over HTTP: raw files for edges and jumps, and the feed of what changed.
 //!
-//! [`asked`] finds out which picture a request means; [`conditions`] decides what of it to send;
-//! [`raw`] sends it; [`changes`] tells edges what to purge. Two promises stand above all: a
+//! `asked` finds out which picture a request means; `conditions` decides what of it to send;
+//! `raw` sends it; `changes` tells edges what to purge. Two promises stand above all: a
 //! picture is called absent only when it is known to be, and a body that cannot be completed
 //! breaks the connection rather than end early (design 3.1).
 

@@ -7,7 +7,7 @@
 //!   for us. So a thread of its own sends them (`fuse-kernel.md` section 5).
 //! * An answer made from the old state may reach the kernel after the notice of the new one. So
 //!   an answer is remembered only if nothing changed since its request came, which is checked
-//!   under a [`gate`](KernelMemory::gate) that the notifying thread passes before each batch.
+//!   under a gate that the notifying thread passes before each batch.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
