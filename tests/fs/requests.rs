@@ -51,7 +51,7 @@ fn a_large_file_goes_up_in_a_session_and_a_cold_read_costs_one_request() {
     let cloud = Cloud::start(Profile::Business);
     cloud
         .0
-        .put_file("share/mount/cold.jpg", &[7; 200_000])
+        .put_file("share/mount/cold.jpg", vec![7; 200_000])
         .expect("a file");
     let mut mount = Mount::prepare(&cloud, &[("drive.poll", "1h")]);
     mount.login(&cloud);
@@ -74,7 +74,7 @@ fn a_large_file_goes_up_in_a_session_and_a_cold_read_costs_one_request() {
     cloud.0.reset_log();
     assert_eq!(
         std::fs::read(mount.point.join("cold.jpg")).expect("it is there"),
-        [7; 200_000]
+        vec![7; 200_000]
     );
     let routes: Vec<Route> = cloud.0.requests().iter().map(|entry| entry.route).collect();
     assert_eq!(routes, [Route::Download]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use graph_emulator::{Emulator, Options, Profile, Running};
 
 /// Longest wait for something to happen on the drive.
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_mins(1);
 
 /// The application that tests sign in as.
 pub const CLIENT_ID: &str = "00000000-aaaa-bbbb-cccc-000000000001";

@@ -65,6 +65,9 @@ impl Jump {
     }
 
     /// Where a visitor is sent.
+    ///
+    /// # Panics
+    /// It is not sent anywhere.
     #[must_use]
     pub fn location(&self, path: &str) -> String {
         let reply = http::get(&format!("{}{path}", self.url), &[]);
@@ -146,6 +149,7 @@ impl Edge {
     }
 
     /// Asks it to stop, and waits for its end.
+    #[must_use]
     pub fn stop(self) -> std::process::ExitStatus {
         self.daemon.stop()
     }

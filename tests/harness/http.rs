@@ -44,6 +44,7 @@ impl Reply {
 }
 
 /// Asks for a URL. `None`: nobody answered, or the answer broke off.
+#[must_use]
 pub fn try_get(url: &str, headers: &[(&str, &str)]) -> Option<Reply> {
     send(reqwest::Method::GET, url, headers, None)
 }

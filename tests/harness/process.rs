@@ -15,18 +15,17 @@ use crate::wait::until;
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
-    let path = test
-        .ancestors()
+    test.ancestors()
         .map(|dir| dir.join(name))
         .find(|path| path.is_file())
-        .unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace` first"));
-    path
+        .unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace` first"))
 }
 
 /// Runs one of our programs to its end, with nothing of this process's settings.
 ///
 /// # Panics
 /// It cannot be started.
+#[must_use]
 pub fn run(name: &str, args: &[&str]) -> Output {
     command(name)
         .args(args)
@@ -112,6 +111,7 @@ impl Daemon {
     ///
     /// # Panics
     /// It does not stop.
+    #[must_use]
     pub fn stop(mut self) -> ExitStatus {
         self.signal(libc::SIGTERM);
         until("the daemon has stopped", || self.ended())

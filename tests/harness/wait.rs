@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for anything that happens on one machine: far above what a busy one needs, so
 /// that only what never happens fails.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// How often is looked: often enough that nobody feels it.
 const LOOK: Duration = Duration::from_millis(10);
