@@ -19,6 +19,7 @@ pub use flows::{Prompt, sign_in_browser, sign_in_device};
 pub use import::{ImportError, Imported, import_rclone};
 pub use renewal::renewed;
 pub use token::{StoredToken, TokenStore};
+pub(crate) use wire::plain;
 
 use secrecy::SecretString;
 

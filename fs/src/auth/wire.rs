@@ -57,20 +57,15 @@ impl<'c> oauth2::AsyncHttpClient<'c> for Carrier {
 impl Carrier {
     /// Carries one request of the crate's.
     async fn carry(&self, request: HttpRequest) -> Result<HttpResponse, HttpTrouble> {
-        let plain = |error: reqwest::Error| {
-            let error = error.without_url();
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            HttpTrouble(cause.map_or(error.to_string(), |cause| format!("{error}: {cause}")))
-        };
-        let request = reqwest::Request::try_from(request).map_err(plain)?;
-        let mut response = self.0.execute(request).await.map_err(plain)?;
+        let request = reqwest::Request::try_from(request).map_err(trouble)?;
+        let mut response = self.0.execute(request).await.map_err(trouble)?;
         let status = response.status();
         // Trouble of its own, and throttling: whatever the body says, it is not about the token.
         if status.is_server_error() || [408, 429].contains(&status.as_u16()) {
             return Err(HttpTrouble(format!("it answered {status}")));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(plain)? {
+        while let Some(chunk) = response.chunk().await.map_err(trouble)? {
             if body.len() + chunk.len() > BODY_LIMIT {
                 return Err(HttpTrouble("its reply is too long".into()));
             }
@@ -84,6 +79,23 @@ impl Carrier {
             .body(body)
             .map_err(|error| HttpTrouble(error.to_string()))
     }
+}
+
+fn trouble(error: reqwest::Error) -> HttpTrouble {
+    HttpTrouble(plain(error))
+}
+
+/// What went wrong on the network, without the URL, which may be a secret.
+pub(crate) fn plain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut at = std::error::Error::source(&error);
+    while let Some(cause) = at {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        at = cause.source();
+    }
+    text
 }
 
 /// The application on whose behalf the login authority is asked.
@@ -172,6 +184,12 @@ impl Endpoint {
         if let Some(pem) = &config.ca_pem {
             let certificates = reqwest::Certificate::from_pem_bundle(pem)
                 .map_err(|error| wrong(format!("drive.ca_file holds no certificate: {error}")))?;
+            // A file of another form (DER, a key) reads as an empty bundle.
+            if certificates.is_empty() {
+                return Err(wrong(
+                    "drive.ca_file holds no certificate in PEM form".into(),
+                ));
+            }
             for certificate in certificates {
                 http = http.add_root_certificate(certificate);
             }

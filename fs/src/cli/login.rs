@@ -63,7 +63,7 @@ async fn by_person(config: &AuthConfig, device: bool) -> Result<StoredToken, Fai
             "drive.client_id is empty: signing in needs an app of your own",
         )
         .hint(format!(
-            "{REGISTER}; or take rclone's app along with `tuyunfs login --rclone FILE`"
+            "{REGISTER}; or, where rclone has an app of your own, take that along with `tuyunfs login --rclone FILE`"
         )));
     }
     let tell = |prompt| match prompt {

@@ -22,8 +22,9 @@ use serde::Deserialize;
 use super::address::item;
 use super::classify::Verdict;
 use super::client::{Graph, IDLE, Lane};
-use super::send::{Tries, plain, refused, unavailable};
+use super::send::{Tries, refused, unavailable};
 use super::wire::DOWNLOAD_URL;
+use crate::auth::plain;
 use crate::ports::{ByteStream, Download, DriveError};
 use crate::tree::ItemId;
 

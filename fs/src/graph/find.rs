@@ -87,7 +87,7 @@ impl Graph {
     ) -> Result<FoundDrive, DriveError> {
         let wire = Wire::new(config, auth).map_err(|error| DriveError::Refused {
             code: "tls".into(),
-            message: super::send::plain(error),
+            message: crate::auth::plain(error),
         })?;
         let path = match (drive_id, user) {
             ("", "") => "/me/drive".to_owned(),

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::classify::{Refusal, Verdict, judge};
 use super::client::{Lane, Load, Wire};
 use super::gate::{UNSAID, retry_after};
-use crate::auth::TokenError;
+use crate::auth::{TokenError, plain};
 use crate::ports::DriveError;
 
 /// Tries of one request. With waits of 1, 2, 4 and 8 seconds a hiccup of the service is outlasted;
@@ -353,19 +353,6 @@ fn request_id() -> String {
         &hex[20..],
     ]
     .join("-")
-}
-
-/// What went wrong on the network, without the URL, which may be a secret.
-pub(super) fn plain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut at = std::error::Error::source(&error);
-    while let Some(cause) = at {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        at = cause.source();
-    }
-    text
 }
 
 pub(super) fn unavailable(what: impl Into<String>) -> DriveError {
