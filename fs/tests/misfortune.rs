@@ -1,0 +1,534 @@
+//! What drive and sign-in have to come through: silence that is asked for, pages of gateways,
+//! links that lead elsewhere, and a person who takes time.
+
+mod bench;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::http::{StatusCode, Uri};
+use bench::Bench;
+use futures_util::StreamExt;
+use graph_emulator::{Act, Emulator, Entry, Fault, Options, Profile, ReplyBody, Route};
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tuyunfs::auth::{
+    AuthState, Authenticator, Prompt, TokenError, TokenStore, sign_in_browser, sign_in_device,
+};
+use tuyunfs::graph::{DriveKind, FoundDrive, Graph, GraphConfig};
+use tuyunfs::ports::{DeltaFrom, DeltaNext, Drive, DriveError, Update, Upload, UploadTarget};
+use tuyunfs::tree::{DriveId, Item, ItemFacet, ItemId};
+
+const MIB: usize = 1 << 20;
+
+/// Longer than anything that is waited for here takes, by far.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A client, and the folder that it works in.
+async fn client(bench: &Bench) -> (Graph, Item) {
+    let config = GraphConfig {
+        graph_url: bench.service.graph_url().to_owned(),
+        ca_pem: None,
+    };
+    let auth = bench.signed_in();
+    let found = Graph::find(&config, auth.clone(), "", "").await.unwrap();
+    let graph = Graph::of(&config, auth, &found).unwrap();
+    let root = graph.ensure_root("/share/mount").await.unwrap();
+    bench.service.reset_log();
+    (graph, root)
+}
+
+fn upload(target: UploadTarget, bytes: &[u8]) -> Upload {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    Upload {
+        target,
+        file: Arc::new(file),
+        size: bytes.len() as u64,
+        modified: None,
+    }
+}
+
+fn new_file(parent: &Item, name: &str) -> UploadTarget {
+    UploadTarget::New {
+        parent: parent.id.clone(),
+        name: name.into(),
+    }
+}
+
+async fn read(graph: &Graph, id: &ItemId, len: u64) -> Result<Vec<u8>, DriveError> {
+    let mut download = graph.read(id, 0..len).await?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = download.bytes.next().await {
+        bytes.extend_from_slice(&chunk?);
+    }
+    Ok(bytes)
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..=250).cycle().take(len).collect()
+}
+
+/// The one request that was told to keep silent, and all that came after it.
+fn after_the_refusal(bench: &Bench) -> (Entry, Vec<Entry>) {
+    let mut entries = bench.service.requests();
+    let at = entries
+        .iter()
+        .position(|entry| entry.retry_after.is_some())
+        .unwrap();
+    let rest = entries.split_off(at + 1);
+    (entries.pop().unwrap(), rest)
+}
+
+#[tokio::test]
+async fn no_route_on_no_host_is_asked_before_a_silence_ends() {
+    for (refused, status) in [
+        (Route::Item, 429),
+        (Route::Download, 429),
+        (Route::Children, 503),
+    ] {
+        let bench = Bench::start(Profile::Business, |_| {}).await;
+        let (graph, root) = client(&bench).await;
+        let item = graph
+            .upload(upload(new_file(&root, "a"), b"bytes"))
+            .await
+            .unwrap();
+        let other = graph
+            .upload(upload(new_file(&root, "b"), b"other"))
+            .await
+            .unwrap();
+        bench.service.reset_log();
+        bench
+            .service
+            .inject(Fault::status(refused, status).retry_after(1));
+        let graph = Arc::new(graph);
+        let first = tokio::spawn({
+            let (graph, item, root) = (graph.clone(), item.clone(), root.clone());
+            async move {
+                match refused {
+                    Route::Item => graph.item(&item.id).await.map(drop),
+                    Route::Download => read(&graph, &item.id, 5).await.map(drop),
+                    _ => graph.children(&root.id).await.map(drop),
+                }
+            }
+        });
+        let closed = async {
+            while graph.silent_for().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, closed).await.unwrap();
+        let rename = Update {
+            place: Some((root.id.clone(), "c".into())),
+            ..Update::default()
+        };
+        let large = pattern(5 * MIB);
+        let (listed, bytes, small, session, folder, renamed, page, space) = tokio::join!(
+            graph.children(&root.id),
+            read(&graph, &item.id, 5),
+            graph.upload(upload(new_file(&root, "d"), b"x")),
+            graph.upload(upload(new_file(&root, "e"), &large)),
+            graph.create_folder(&root.id, "f"),
+            graph.update(&other.id, rename),
+            graph.delta(DeltaFrom::Now),
+            graph.quota(),
+        );
+        first.await.unwrap().unwrap();
+        listed.unwrap();
+        assert_eq!(bytes.unwrap(), b"bytes");
+        for made in [small, session, folder, renamed] {
+            made.unwrap();
+        }
+        page.unwrap();
+        space.unwrap();
+        let (entry, rest) = after_the_refusal(&bench);
+        let until = entry.arrived_ms + entry.took_ms.unwrap() + 1000;
+        let loud = rest.iter().find(|entry| entry.arrived_ms < until);
+        assert!(loud.is_none(), "{refused:?}: {loud:?} came before {until}");
+        assert!(rest.len() >= 9, "{refused:?}: {}", rest.len());
+        assert_eq!(graph.silent_for(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_503_without_a_time_is_tried_again_and_holds_up_nobody_else() {
+    let bench = Bench::start(Profile::PersonalMigrated, |_| {}).await;
+    let (graph, root) = client(&bench).await;
+    bench.service.inject(Fault::status(Route::Item, 503));
+    let (item, quota) = tokio::join!(graph.item(&root.id), async {
+        assert!(bench.service.wait_for(Route::Item, 1, DEADLINE).await);
+        let quota = graph.quota().await;
+        assert_eq!(bench.service.count(Route::Item), 1, "the other one waited");
+        quota
+    });
+    assert_eq!(item.unwrap().id, root.id);
+    quota.unwrap();
+    assert_eq!(bench.service.count(Route::Item), 2);
+    assert_eq!(graph.silent_for(), None);
+}
+
+#[tokio::test]
+async fn pages_of_gateways_say_no_more_than_their_status() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let (graph, root) = client(&bench).await;
+    let html = |route, status| {
+        bench
+            .service
+            .inject(Fault::status(route, status).body(ReplyBody::Html));
+    };
+    html(Route::Item, 404);
+    let absent = graph.item(&root.id).await;
+    assert!(matches!(absent, Err(DriveError::NotFound)), "{absent:?}");
+    html(Route::CreateFolder, 409);
+    let taken = graph.create_folder(&root.id, "f").await;
+    assert!(matches!(taken, Err(DriveError::NameTaken)), "{taken:?}");
+    html(Route::Patch, 423);
+    let locked = graph.update(&root.id, Update::default()).await;
+    assert!(matches!(locked, Err(DriveError::Locked(_))), "{locked:?}");
+    html(Route::Quota, 400);
+    html(Route::Drive, 400);
+    let refused = graph.quota().await;
+    let Err(DriveError::Refused { code, message }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((code.as_str(), message.as_str()), ("http 400", ""));
+    html(Route::Children, 502);
+    assert_eq!(graph.children(&root.id).await.unwrap(), []);
+    assert_eq!(bench.service.count(Route::Children), 2);
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_found_for_a_moment_goes_on_where_it_was() {
+    for profile in [Profile::Business, Profile::PersonalMigrated] {
+        let bench = Bench::start(profile, |_| {}).await;
+        let (graph, root) = client(&bench).await;
+        let bytes = pattern(22 * MIB);
+        bench
+            .service
+            .inject(Fault::status(Route::Fragment, 404).after(1));
+        let sent = upload(new_file(&root, "large"), &bytes);
+        graph.upload(sent).await.unwrap();
+        let path = "/share/mount/large";
+        assert_eq!(bench.service.read_file(path).unwrap(), bytes);
+        assert_eq!(bench.service.versions(path).len(), 1, "{profile:?}");
+        assert_eq!(bench.service.count(Route::CreateSession), 1, "{profile:?}");
+        assert_eq!(bench.service.count(Route::Fragment), 4, "{profile:?}");
+        assert_eq!(bench.service.count(Route::SessionStatus), 1, "{profile:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_replacement_that_was_committed_with_a_500_is_one_version_more() {
+    for profile in [Profile::Business, Profile::PersonalMigrated] {
+        let bench = Bench::start(profile, |_| {}).await;
+        let (graph, root) = client(&bench).await;
+        let first = upload(new_file(&root, "a"), b"first");
+        let first = graph.upload(first).await.unwrap();
+        let bytes = pattern(5 * MIB);
+        let before = bench.service.versions("/share/mount/a").len();
+        bench
+            .service
+            .inject(Fault::status_after_effect(Route::Fragment, 500));
+        let target = UploadTarget::Replace {
+            id: first.id.clone(),
+            held: first.etag.clone(),
+        };
+        let item = graph.upload(upload(target, &bytes)).await.unwrap();
+        assert_eq!(
+            (item.id, item.size),
+            (first.id, bytes.len() as u64),
+            "{profile:?}"
+        );
+        assert_eq!(bench.service.read_file("/share/mount/a").unwrap(), bytes);
+        assert_eq!(
+            bench.service.versions("/share/mount/a").len(),
+            before + 1,
+            "{profile:?}"
+        );
+        assert_eq!(bench.service.count(Route::CreateSession), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_rename_whose_reply_was_lost_is_the_same_when_it_is_repeated() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let (graph, root) = client(&bench).await;
+    let item = graph
+        .upload(upload(new_file(&root, "a"), b"bytes"))
+        .await
+        .unwrap();
+    bench.service.inject(Fault::lost_reply(Route::Patch));
+    let update = Update {
+        place: Some((root.id.clone(), "b".into())),
+        ..Update::default()
+    };
+    let renamed = graph.update(&item.id, update).await.unwrap();
+    assert_eq!((renamed.id, renamed.name.as_deref()), (item.id, Some("b")));
+    assert_eq!(bench.service.node("/share/mount/a"), None);
+    assert_eq!(bench.service.count(Route::Patch), 2);
+}
+
+#[tokio::test]
+async fn a_resync_says_whose_word_counts_wherever_its_code_stands() {
+    let bench = Bench::start(Profile::PersonalMigrated, |_| {}).await;
+    let (graph, root) = client(&bench).await;
+    let DeltaNext::Round(link) = graph.delta(DeltaFrom::Now).await.unwrap().next else {
+        panic!("more than a link")
+    };
+    for (code, keeps) in [
+        ("resyncChangesApplyDifferences", false),
+        ("resyncChangesUploadDifferences", true),
+    ] {
+        for (top, location) in [(true, false), (false, true)] {
+            bench.service.inject(Fault::new(
+                Route::Delta,
+                Act::Resync {
+                    code: code.into(),
+                    top,
+                    location,
+                },
+            ));
+            let told = graph.delta(DeltaFrom::Link(link.clone())).await;
+            let Err(DriveError::Resync { start, keep_local }) = told else {
+                panic!("{told:?}")
+            };
+            assert_eq!((start.is_some(), keep_local), (location, keeps), "{code}");
+        }
+    }
+    // From the start, everything there is comes.
+    bench.service.put_file("/share/mount/a", b"x").unwrap();
+    let page = graph.delta(DeltaFrom::Start).await.unwrap();
+    assert!(matches!(page.next, DeltaNext::Round(_)), "{:?}", page.next);
+    let told = |name| {
+        page.items
+            .iter()
+            .rfind(|item| item.name.as_deref() == Some(name))
+            .unwrap()
+    };
+    assert_eq!(told("mount").id, root.id);
+    assert_eq!(told("a").parent.as_ref(), Some(&root.id));
+    assert!(matches!(told("a").facet, ItemFacet::File { .. }));
+}
+
+/// A service that answers every request with this.
+async fn answering(status: StatusCode, body: String) -> (String, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(move |uri: Uri| async move {
+        assert!(uri.path().starts_with("/v1.0/"), "{uri}");
+        (status, [("content-type", "application/json")], body)
+    });
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (address, serving)
+}
+
+#[tokio::test]
+async fn a_listing_is_not_followed_to_another_host() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let next = format!("http://{}/v1.0/next", elsewhere.local_addr().unwrap());
+    let page = format!(r#"{{"value":[{{"id":"1","name":"a"}}],"@odata.nextLink":"{next}"}}"#);
+    let (address, serving) = answering(StatusCode::OK, page).await;
+    let config = GraphConfig {
+        graph_url: address,
+        ca_pem: None,
+    };
+    let found = FoundDrive {
+        id: DriveId::new("b!x"),
+        kind: DriveKind::Business,
+        owner: None,
+        quota: None,
+    };
+    let graph = Graph::of(&config, bench.signed_in(), &found).unwrap();
+    let listed = graph.children(&ItemId::new("01ROOT")).await;
+    let Err(DriveError::Refused { code, .. }) = &listed else {
+        panic!("{listed:?}")
+    };
+    assert_eq!(code, "foreignLink");
+    let came = futures_util::FutureExt::now_or_never(elsewhere.accept());
+    assert!(came.is_none(), "the token was carried there");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_drive_behind_an_authority_of_its_own_is_trusted_by_its_certificate_alone() {
+    // Installs the TLS provider, too.
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let service = Emulator::start(Options::new(Profile::Business).with_tls())
+        .await
+        .unwrap();
+    let pair = service.issue_token(bench::CLIENT);
+    let mut token = bench.ended_token();
+    token.login_url = service.login_url().to_owned();
+    token.refresh_token = pair.refresh_token.into();
+    bench.store().save(&token).unwrap();
+    let ca_pem = service.ca_pem().map(|pem| pem.as_bytes().to_vec());
+    let mut config = bench.config.clone();
+    config.login_url = service.login_url().to_owned();
+    config.graph_url = service.graph_url().to_owned();
+    let stranger = Authenticator::new(config.clone(), bench.store()).unwrap();
+    let error = stranger.access().await.unwrap_err();
+    assert!(matches!(error, TokenError::Unavailable(_)), "{error:?}");
+    // A file that holds none must not look like one that is trusted.
+    config.ca_pem = Some(b"DER, or a key".to_vec());
+    let mistaken = Authenticator::new(config.clone(), bench.store()).unwrap();
+    let error = mistaken.access().await.unwrap_err();
+    assert!(matches!(error, TokenError::Configuration(_)), "{error:?}");
+    assert!(error.to_string().contains("drive.ca_file"), "{error}");
+    config.ca_pem.clone_from(&ca_pem);
+    let auth = Authenticator::new(config, bench.store()).unwrap();
+    let config = GraphConfig {
+        graph_url: service.graph_url().to_owned(),
+        ca_pem,
+    };
+    let found = Graph::find(&config, auth.clone(), "", "").await.unwrap();
+    let graph = Graph::of(&config, auth, &found).unwrap();
+    let root = graph.ensure_root("/share/mount").await.unwrap();
+    let item = graph
+        .upload(upload(new_file(&root, "a"), b"bytes"))
+        .await
+        .unwrap();
+    assert_eq!(read(&graph, &item.id, 5).await.unwrap(), b"bytes");
+}
+
+/// Waits for the code of a device sign-in, and for the first poll of it.
+async fn polled(bench: &Bench, code: tokio::sync::oneshot::Receiver<String>) -> String {
+    let code = tokio::time::timeout(DEADLINE, code).await.unwrap().unwrap();
+    assert!(bench.service.wait_for(Route::Token, 1, DEADLINE).await);
+    code
+}
+
+#[tokio::test]
+async fn a_person_who_takes_time_is_waited_for_until_the_code_ends() {
+    for approves in [true, false] {
+        let bench = Bench::start(Profile::PersonalMigrated, |settings| {
+            settings.auto_approve = false;
+            settings.device_interval_seconds = 1;
+        })
+        .await;
+        let (shown, code) = tokio::sync::oneshot::channel();
+        let mut shown = Some(shown);
+        let signing = sign_in_device(&bench.config, |prompt| {
+            let Prompt::Device { code, .. } = prompt else {
+                panic!("{prompt:?}")
+            };
+            shown.take().unwrap().send(code).unwrap();
+        });
+        let deciding = async {
+            let code = polled(&bench, code).await;
+            assert_eq!(bench.service.waiting_devices(), std::slice::from_ref(&code));
+            if approves {
+                assert!(bench.service.decide_device(&code, true));
+            } else {
+                bench.service.advance(Duration::from_mins(16));
+            }
+        };
+        let (token, ()) = tokio::join!(signing, deciding);
+        if approves {
+            assert!(!token.unwrap().refresh_token.expose_secret().is_empty());
+        } else {
+            assert!(matches!(token, Err(TokenError::SignIn(_))), "{token:?}");
+        }
+        assert_eq!(bench.service.count(Route::Token), 2, "{approves}");
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_comes_with_another_state_is_not_exchanged() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let (shown, address) = tokio::sync::oneshot::channel();
+    let mut shown = Some(shown);
+    let signing = sign_in_browser(&bench.config, |prompt| {
+        let Prompt::Browser { url } = prompt else {
+            panic!("{prompt:?}")
+        };
+        shown.take().unwrap().send(url).unwrap();
+    });
+    let browsing = async {
+        let url = url::Url::parse(&address.await.unwrap()).unwrap();
+        let value = |name| {
+            let mut pairs = url.query_pairs();
+            pairs.find(|(key, _)| key == name).unwrap().1.into_owned()
+        };
+        let browser = reqwest::Client::new();
+        let back = value("redirect_uri");
+        let forged = format!("{back}/?code=stolen&state=guessed");
+        assert_eq!(browser.get(forged).send().await.unwrap().status(), 404);
+        assert_eq!(bench.service.count(Route::Token), 0);
+        let refused = format!(
+            "{back}/?error=access_denied&error_description=AADSTS65004%3A+no&state={}",
+            value("state")
+        );
+        assert_eq!(browser.get(refused).send().await.unwrap().status(), 200);
+    };
+    let (token, ()) = tokio::join!(signing, browsing);
+    let Err(TokenError::SignIn(why)) = token else {
+        panic!("{token:?}")
+    };
+    assert!(why.contains("AADSTS65004"), "{why}");
+    assert_eq!(bench.service.count(Route::Token), 0);
+}
+
+#[tokio::test]
+async fn an_outage_of_the_login_authority_leaves_the_token_as_it_was() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let auth = bench.signed_in();
+    let before = std::fs::read(bench.store().path()).unwrap();
+    let outage = Fault::status(Route::Token, 500).body(ReplyBody::Html);
+    bench.service.inject(outage.always());
+    let error = auth.access().await.unwrap_err();
+    assert!(matches!(error, TokenError::Unavailable(_)), "{error:?}");
+    assert!(matches!(auth.state(), AuthState::Unreachable { .. }));
+    assert_eq!(std::fs::read(bench.store().path()).unwrap(), before);
+    bench.service.clear_faults();
+    auth.refresh().await.unwrap();
+    assert_eq!(auth.state(), AuthState::SignedIn);
+}
+
+#[tokio::test]
+async fn a_new_token_is_on_disk_before_anybody_has_it() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let auth = bench.signed_in();
+    let tokens = (0..20).map(|_| {
+        let (auth, store) = (auth.clone(), bench.store());
+        async move { (auth.access().await.unwrap(), on_disk(&store)) }
+    });
+    for (used, stored) in futures_util::future::join_all(tokens).await {
+        assert_eq!(used.expose_secret(), stored);
+    }
+}
+
+fn on_disk(store: &TokenStore) -> String {
+    let token = store.load().unwrap().unwrap();
+    token.access_token.expose_secret().to_owned()
+}
+
+#[tokio::test]
+async fn scopes_name_the_host_where_the_cloud_is_a_nations() {
+    let bench = Bench::start(Profile::China, |_| {}).await;
+    let mut config = bench.config.clone();
+    let mut scopes = |host: &str, app_only| {
+        config.graph_url = host.into();
+        config.app_only = app_only;
+        config.scopes().join(" ")
+    };
+    assert_eq!(
+        scopes("https://graph.microsoft.com", false),
+        "Files.ReadWrite.All offline_access"
+    );
+    let china = "https://microsoftgraph.chinacloudapi.cn";
+    assert_eq!(
+        scopes(china, false),
+        format!("{china}/Files.ReadWrite.All offline_access")
+    );
+    assert_eq!(
+        scopes("https://graph.microsoft.us/", true),
+        "https://graph.microsoft.us/.default"
+    );
+    let auth = bench.signed_in();
+    let token = auth.access().await.unwrap();
+    let shown = format!("{token:?} {:?}", bench.store().load().unwrap());
+    assert!(!shown.contains(token.expose_secret()), "{shown}");
+    assert!(auth.times().unwrap().0 > SystemTime::now());
+}
