@@ -1,9 +1,9 @@
 //! Microsoft Graph, as far as a mounted drive needs it.
 //!
 //! The one place that knows the service's quirks, each owned by one file: what an error means
-//! ([`classify`]), how long to keep silent ([`gate`]), what may be sent again ([`send`]), how items
-//! are written down ([`wire`]), how bytes go up ([`upload`], [`session`]) and come down
-//! ([`download`]). Further in, there are only the words of [`Drive`](crate::ports::Drive). Facts
+//! (`classify`), how long to keep silent (`gate`), what may be sent again (`send`), how items
+//! are written down (`wire`), how bytes go up (`upload`, `session`) and come down
+//! (`download`). Further in, there are only the words of [`Drive`](crate::ports::Drive). Facts
 //! are cited from `graph-api.md` by section and trap.
 
 mod address;
