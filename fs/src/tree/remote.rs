@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use super::conflict::conflict_name;
-use super::node::{Baseline, Kind, Node, Place};
+use super::node::{Baseline, Held, Kind, Node, Place};
 use super::{Generation, Item, ItemFacet, ItemId, NodeId, Tree};
 
 /// Which part of the drive the items speak for.
@@ -180,6 +180,22 @@ impl Tree {
             }
         }
         Some(id)
+    }
+
+    /// Adds a content as a new file beside a node, under the name of a conflict copy. `None` when
+    /// the node has no place.
+    pub fn insert_beside(&mut self, id: NodeId, held: Held, now: SystemTime) -> Option<NodeId> {
+        let place = self.node(id)?.place.clone()?;
+        let name = self.free_name(place.parent, &place.name, now);
+        let beside = Place {
+            parent: place.parent,
+            name,
+        };
+        Some(self.insert(beside, Kind::File, now, |node| {
+            node.generation = held.generation;
+            node.size = held.size;
+            node.held = Some(held);
+        }))
     }
 
     /// Lets a moved node give way to an item that holds its new name and that was not known: the

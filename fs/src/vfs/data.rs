@@ -11,7 +11,7 @@ use super::{Attr, HandleId, Kind, NodeId, OpenMode, SMALL, SetAttr, Vfs, VfsErro
 use crate::content::intents::Intent;
 use crate::content::readahead::ReadAhead;
 use crate::content::store::Blob;
-use crate::tree::Held;
+use crate::tree::{Generation, Held, Node};
 
 /// `OneDrive`'s limit for a file (`graph-api.md` 4.3).
 const LARGEST: u64 = 250_000_000_000;
@@ -158,7 +158,7 @@ impl Vfs {
         self.mark_changed(file);
         blob.write_at(offset, &data)?;
         let now = SystemTime::now();
-        self.ledger.books().sketch(file.node, |node| {
+        self.sketch(file, |node| {
             node.size = node.size.max(end);
             (node.mtime, node.ctime) = (now, now);
             node.mtime_unsent = false;
@@ -222,7 +222,7 @@ impl Vfs {
             let versions = self.config.drive_has_versions;
             let (known, ticket) = self.ledger.change(|books| {
                 let writing = books.writing.contains(&id);
-                let apply = |node: &mut crate::tree::Node| {
+                let apply = |node: &mut Node| {
                     if let Some(mtime) = set.mtime {
                         node.mtime = mtime;
                         // After the upload, a change of time makes a version on some drives.
@@ -274,9 +274,7 @@ impl Vfs {
         self.mark_changed(file);
         blob.allocate(offset, len, keep_size)?;
         if !keep_size {
-            self.ledger
-                .books()
-                .sketch(file.node, |node| node.size = node.size.max(end));
+            self.sketch(file, |node| node.size = node.size.max(end));
         }
         Ok(())
     }
@@ -319,7 +317,7 @@ impl Vfs {
             blob.set_len(size)?;
         }
         let now = SystemTime::now();
-        self.ledger.books().sketch(file.node, |node| {
+        self.sketch(file, |node| {
             node.size = size;
             (node.mtime, node.ctime) = (now, now);
             node.mtime_unsent = false;
@@ -368,11 +366,22 @@ impl Vfs {
             }
             Source::Unknown => return Err(VfsError::NotFound),
         };
-        let store = self.store.clone();
+        let (store, from) = (self.store.clone(), sealed.id());
         let copy = tokio::task::spawn_blocking(move || store.copy(&sealed))
             .await
             .map_err(std::io::Error::other)??;
         self.intend(file, &copy)?;
+        // Marked under the lock that brings remote content in: from here on that finds a file
+        // that is being written, and leaves the two versions to the outbox.
+        let newest = {
+            let mut books = self.ledger.books();
+            books.writing.insert(file.node);
+            let node = books.node(file.node);
+            node.and_then(|node| node.held.as_ref())
+                .map(|held| held.content)
+        };
+        file.set_changed(true);
+        file.set_outdated(newest != Some(from));
         file.set_source(Source::Live(copy.clone()));
         Ok(copy)
     }
@@ -456,6 +465,16 @@ impl Vfs {
         let (named, ticket) = self.ledger.change(|books| {
             books.writing.remove(&file.node);
             books.used.insert(blob.id(), now);
+            if file.outdated() {
+                // Two versions keep both: the file has the drive's content by now.
+                let held = Held {
+                    content: blob.id(),
+                    generation: Generation(1),
+                    size,
+                    hash,
+                };
+                return books.tree.insert_beside(file.node, held, now);
+            }
             let replaced = books.tree.edit(file.node, now, |node| {
                 node.generation = node.generation.next();
                 node.size = size;
@@ -471,11 +490,11 @@ impl Vfs {
             if let Some(Some(old)) = &replaced {
                 books.tree.discard(old.content);
             }
-            replaced.is_some()
+            replaced.map(|_| file.node)
         });
-        if !named {
+        let Some(named) = named else {
             return Ok(()); // unlinked while open: there is nothing to keep
-        }
+        };
         file.set_changed(false);
         file.set_source(Source::Sealed(blob.clone()));
         ticket.durable().await?;
@@ -483,9 +502,33 @@ impl Vfs {
             tracing::warn!(%error, "cannot write the intent log; a restart will look at one content more");
         }
         self.fills.lock().remove(&file.node);
-        self.ledger.announce_put(file.node);
+        self.ledger.announce_put(named);
+        if named != file.node {
+            self.tell_beside(named);
+        }
         self.ledger.wake.notify_one();
         Ok(())
+    }
+
+    /// Changes size and times as they are shown; not those of a newer content of the drive's.
+    fn sketch(&self, file: &Opened, change: impl FnOnce(&mut Node)) {
+        if !file.outdated() {
+            self.ledger.books().sketch(file.node, change);
+        }
+    }
+
+    fn tell_beside(&self, copy: NodeId) {
+        let place = {
+            let books = self.ledger.books();
+            books.tree.node(copy).and_then(|node| node.place.clone())
+        };
+        if let Some(place) = place {
+            tracing::warn!(
+                copy = place.name,
+                "changed here and on the drive: the drive's version keeps the name, ours is beside it"
+            );
+            self.ledger.invalidate_entry(place.parent, &place.name);
+        }
     }
 
     fn writable_mount(&self) -> Result<(), VfsError> {

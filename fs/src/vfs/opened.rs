@@ -36,6 +36,8 @@ pub(super) struct Opened {
     inner: Mutex<Inner>,
     /// Written since the last seal.
     changed: AtomicBool,
+    /// What is being written began from a content that the drive has replaced since.
+    outdated: AtomicBool,
 }
 
 struct Inner {
@@ -53,6 +55,7 @@ impl Opened {
                 source: Source::Unknown,
             }),
             changed: AtomicBool::new(false),
+            outdated: AtomicBool::new(false),
         }
     }
 
@@ -79,6 +82,14 @@ impl Opened {
         if matches!(&inner.source, Source::Partial(_, it) if Arc::ptr_eq(it, fill)) {
             inner.source = Source::Sealed(blob.clone());
         }
+    }
+
+    pub(super) fn outdated(&self) -> bool {
+        self.outdated.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_outdated(&self, outdated: bool) {
+        self.outdated.store(outdated, Ordering::Release);
     }
 
     pub(super) fn changed(&self) -> bool {

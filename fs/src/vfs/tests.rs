@@ -480,3 +480,27 @@ async fn a_remote_deletion_of_a_folder_spares_what_was_not_sent() {
         "{dump:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_to_what_the_drive_has_replaced_since_the_open_keeps_both() {
+    let rig = Rig::new().await;
+    rig.drive.put(ROOT, "a.txt", b"base");
+    let id = rig.vfs.lookup(NodeId::ROOT, "a.txt").await.unwrap().node;
+    rig.sync.round().await.unwrap();
+    let handle = rig.vfs.open(id, WRITE).await.unwrap();
+    assert_eq!(rig.vfs.read(handle, 0, 10).await.unwrap(), "base");
+    rig.drive.put(ROOT, "a.txt", b"theirs");
+    rig.sync.round().await.unwrap();
+    rig.vfs
+        .write(handle, 4, Bytes::from_static(b", ours"))
+        .await
+        .unwrap();
+    rig.vfs.flush(handle).await.unwrap();
+    rig.vfs.release(handle).await;
+    rig.drain().await;
+    let dump = rig.drive.dump();
+    let contents: Vec<_> = dump.iter().map(|(_, bytes)| bytes.as_deref()).collect();
+    assert_eq!(contents, [Some(b"base, ours".as_slice()), Some(b"theirs")]);
+    assert!(dump[0].0.starts_with("a (conflict host "), "{dump:?}");
+    assert_eq!(rig.get(NodeId::ROOT, "a.txt").await.unwrap(), b"theirs");
+}
