@@ -1,14 +1,17 @@
 <?php
-// The calls that Lsky Pro makes on a local storage directory, in its order: the walk up to an
-// existing directory, mkdir level by level, open without truncation, an exclusive lock, cutting to
-// nothing, one copy of the upload, close. Written from a trace of those calls, with none of its code.
+// The calls that Lsky Pro makes on a local storage directory, in its order, made by the same PHP
+// functions and so by the same system calls: the walk up to an existing directory, mkdir level by
+// level with 0700, open without truncation, an exclusive lock, cutting to nothing, one copy of the
+// upload, close. Written from a trace of those calls, with none of its code.
 //
+//   php lsky.php strategy ROOT             would the storage form take this directory?
 //   php lsky.php upload ROOT SOURCE PATH   stores SOURCE at ROOT/PATH
 //   php lsky.php view   ROOT PATH          reads it as a protected view does
 //   php lsky.php delete ROOT PATH          deletes it as the last record of these bytes does
-//   php lsky.php picture FILE KIND SIZE SEED   writes a small valid picture, padded to SIZE bytes
+//   php lsky.php picture FILE KIND SIZE SEED   writes a valid picture of one pixel, padded to SIZE bytes
 //
-// Prints one JSON object; exits with 1 when a call failed that Lsky reports as an error.
+// Prints one JSON object, with the time that the calls on ROOT took; exits with 1 when a call failed
+// that Lsky reports as an error. Several at once are several processes, as php-fpm's workers are.
 
 error_reporting(E_ALL);
 set_error_handler(function (int $number, string $text): bool {
@@ -16,8 +19,7 @@ set_error_handler(function (int $number, string $text): bool {
     if (!(error_reporting() & $number)) {
         return true;
     }
-    fwrite(STDERR, $text . "\n");
-    exit(1);
+    fail($text);
 });
 
 function fail(string $what): never
@@ -26,150 +28,154 @@ function fail(string $what): never
     exit(1);
 }
 
-function ensure_directory(string $root, string $directory): void
+// Every operation begins like this; a worker forgets what it knew of files after each request.
+function enter(string $root): void
 {
     clearstatcache();
-    if (is_dir($directory)) {
-        return;
+    if (!is_dir($root) && !@mkdir($root, 0700, true) && !is_dir($root)) {
+        fail("no storage directory $root");
     }
-    $missing = [];
-    for ($at = $directory; $at !== $root && !is_dir($at); $at = dirname($at)) {
-        array_unshift($missing, $at);
-    }
-    foreach ($missing as $level) {
-        @mkdir($level, 0700);
-    }
+}
+
+function strategy(string $root): array
+{
     clearstatcache();
-    if (!is_dir($directory)) {
-        fail("cannot make $directory");
+    $result = ['directory' => is_dir($root), 'writable' => is_writable($root)];
+    if ($result !== ['directory' => true, 'writable' => true] || is_link($root)) {
+        fail("no writable storage directory $root");
     }
+    return $result;
 }
 
 function upload(string $root, string $source, string $path): array
 {
-    clearstatcache();
-    if (!is_dir($root) && !mkdir($root, 0700)) {
-        fail("no storage directory $root");
-    }
-    $target = "$root/$path";
-    ensure_directory($root, dirname($target));
     $from = fopen($source, 'rb');
+    $target = "$root/$path";
+    $directory = dirname($target);
     $started = hrtime(true);
-    $to = fopen($target, 'c');
-    if ($to === false) {
-        fail("cannot open $target");
+    enter($root);
+    if (!is_dir($directory)) {
+        // Whether somebody else was faster shows in the next line.
+        @mkdir($directory, 0700, true);
+        clearstatcache();
+        if (!is_dir($directory)) {
+            fail("cannot make $directory");
+        }
     }
-    fstat($to);
-    ftell($to);
-    if (!flock($to, LOCK_EX)) {
-        fail("cannot lock $target");
-    }
-    ftruncate($to, 0);
-    rewind($to);
-    $copied = stream_copy_to_stream($from, $to);
-    if ($copied === false) {
+    // Opens without truncation, waits for the lock, cuts, copies with copy_file_range or else with
+    // mmap and one write, and closes; what close says is not heeded.
+    $stored = file_put_contents($target, $from, LOCK_EX);
+    $micros = intdiv(hrtime(true) - $started, 1000);
+    if ($stored === false) {
         fail("cannot write $target");
     }
-    fclose($to);
-    $micros = intdiv(hrtime(true) - $started, 1000);
     fclose($from);
-    return ['path' => $path, 'bytes' => $copied, 'md5' => md5_file($source), 'micros' => $micros];
+    return ['path' => $path, 'bytes' => $stored, 'md5' => md5_file($source), 'micros' => $micros];
 }
 
 function view(string $root, string $path): array
 {
-    clearstatcache();
-    if (!is_dir($root)) {
-        fail("no storage directory $root");
-    }
+    $started = hrtime(true);
+    enter($root);
     $bytes = @file_get_contents("$root/$path");
-    if ($bytes === false) {
-        return ['path' => $path, 'found' => false];
-    }
-    return ['path' => $path, 'found' => true, 'bytes' => strlen($bytes), 'md5' => md5($bytes)];
+    $micros = intdiv(hrtime(true) - $started, 1000);
+    $result = ['path' => $path, 'found' => $bytes !== false, 'micros' => $micros];
+    return $bytes === false ? $result : $result + ['bytes' => strlen($bytes), 'md5' => md5($bytes)];
 }
 
 function delete(string $root, string $path): array
 {
-    clearstatcache();
+    $started = hrtime(true);
+    enter($root);
     $target = "$root/$path";
-    if (is_dir($root) && file_exists($target)) {
-        if (!unlink($target)) {
-            fail("cannot delete $target");
-        }
-        return ['path' => $path, 'deleted' => true];
+    // Any error of this look counts as "already gone".
+    $deleted = file_exists($target);
+    if ($deleted && !unlink($target)) {
+        fail("cannot delete $target");
     }
-    return ['path' => $path, 'deleted' => false];
+    $micros = intdiv(hrtime(true) - $started, 1000);
+    return ['path' => $path, 'deleted' => $deleted, 'micros' => $micros];
 }
 
-// One pixel each, with room for padding where the format lets readers skip it.
 function picture(string $file, string $kind, int $size, string $seed): array
 {
-    $filler = function (int $length) use ($seed): string {
-        $text = '';
-        for ($n = 0; strlen($text) < $length; $n++) {
-            $text .= hash('sha256', "$seed:$n", true);
-        }
-        return substr($text, 0, max(0, $length));
-    };
-    switch ($kind) {
-        case 'gif':
-            $head = "GIF89a" . pack('vvCCC', 1, 1, 0x80, 0, 0) . "\0\0\0\xff\xff\xff";
-            $tail = ",\0\0\0\0\1\0\1\0\0\2\2D\1\0;";
-            $left = $size - strlen($head) - strlen($tail);
-            $comment = "";
-            while ($left > 6) {
-                $length = min(255, $left - 4);
-                $comment .= "!\xfe" . chr($length) . $filler($length) . "\0";
-                $left -= $length + 4;
-            }
-            $bytes = $head . $comment . $tail;
-            break;
-        case 'png':
-            $chunk = fn (string $type, string $data): string =>
-                pack('N', strlen($data)) . $type . $data . pack('N', crc32($type . $data));
-            $head = "\x89PNG\r\n\x1a\n" . $chunk('IHDR', pack('NNCCCCC', 1, 1, 8, 0, 0, 0, 0));
-            $tail = $chunk('IDAT', gzcompress("\0\0")) . $chunk('IEND', '');
-            $room = $size - strlen($head) - strlen($tail) - 12 - 2;
-            $bytes = $head . $chunk('tEXt', "c\0" . $filler(max(0, $room))) . $tail;
-            break;
-        case 'jpg':
-            $head = "\xff\xd8";
-            $body = base64_decode(
-                '/9sAQwABAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB'
-                . 'AQEB/8AACwgAAQABAQERAP/EABQAAQAAAAAAAAAAAAAAAAAAAAn/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/9oACAEBAAA/'
-                . 'AFR//9k='
-            );
-            $left = $size - strlen($head) - strlen($body);
-            while ($left > 4) {
-                $length = min(65533, $left - 4);
-                $head .= "\xff\xfe" . pack('n', $length + 2) . $filler($length);
-                $left -= $length + 4;
-            }
-            $bytes = $head . $body;
-            break;
-        case 'webp':
-            $image = base64_decode('VlA4TAwAAAAvAAAAAAcQEf0PRET/Aw==');
-            $room = max(0, $size - 12 - 18 - strlen($image) - 8);
-            $room -= $room % 2;
-            $extended = 'VP8X' . pack('V', 10) . "\x04\0\0\0\0\0\0\0\0\0";
-            $body = $extended . $image . 'XMP ' . pack('V', $room) . $filler($room);
-            $bytes = 'RIFF' . pack('V', 4 + strlen($body)) . 'WEBP' . $body;
-            break;
-        default:
-            fail("no such kind: $kind");
-    }
+    $make = ['gif' => 'gif', 'jpg' => 'jpg', 'png' => 'png', 'webp' => 'webp'][$kind] ?? fail("no such kind: $kind");
+    $bytes = $make($size, fn (int $length): string => filler($seed, $length));
     file_put_contents($file, $bytes);
     return ['bytes' => strlen($bytes), 'md5' => md5($bytes)];
 }
 
+// Bytes that differ with the seed and do not compress.
+function filler(string $seed, int $length): string
+{
+    $text = '';
+    for ($n = 0; strlen($text) < $length; $n++) {
+        $text .= hash('sha256', "$seed:$n", true);
+    }
+    return substr($text, 0, max(0, $length));
+}
+
+// Each format has a place that readers skip; the padding goes there.
+
+function gif(int $size, callable $filler): string
+{
+    $head = 'GIF89a' . pack('vvCCC', 1, 1, 0x80, 0, 0) . "\0\0\0\xff\xff\xff";
+    $image = ",\0\0\0\0\1\0\1\0\0\2\2D\1\0;";
+    $comments = '';
+    $left = $size - strlen($head) - strlen($image);
+    while ($left > 4) {
+        $length = min(255, $left - 4);
+        $comments .= "!\xfe" . chr($length) . $filler($length) . "\0";
+        $left -= $length + 4;
+    }
+    return $head . $comments . $image;
+}
+
+function png(int $size, callable $filler): string
+{
+    $chunk = fn (string $type, string $data): string =>
+        pack('N', strlen($data)) . $type . $data . pack('N', crc32($type . $data));
+    $head = "\x89PNG\r\n\x1a\n" . $chunk('IHDR', pack('NNCCCCC', 1, 1, 8, 0, 0, 0, 0));
+    $image = $chunk('IDAT', gzcompress("\0\0")) . $chunk('IEND', '');
+    $room = $size - strlen($head) - strlen($image) - strlen($chunk('tuYn', ''));
+    // A private chunk that is safe to copy.
+    return $head . $chunk('tuYn', $filler($room)) . $image;
+}
+
+function jpg(int $size, callable $filler): string
+{
+    $image = base64_decode(
+        '/9sAQwABAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB'
+        . 'AQEB/8AACwgAAQABAQERAP/EABQAAQAAAAAAAAAAAAAAAAAAAAn/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/9oACAEBAAA/'
+        . 'AFR//9k='
+    );
+    $head = "\xff\xd8";
+    $left = $size - strlen($head) - strlen($image);
+    while ($left > 4) {
+        $length = min(65533, $left - 4);
+        $head .= "\xff\xfe" . pack('n', $length + 2) . $filler($length);
+        $left -= $length + 4;
+    }
+    return $head . $image;
+}
+
+function webp(int $size, callable $filler): string
+{
+    $chunk = fn (string $type, string $data): string =>
+        $type . pack('V', strlen($data)) . $data . (strlen($data) % 2 ? "\0" : '');
+    // One pixel, and metadata behind it.
+    $image = $chunk('VP8X', "\x04" . str_repeat("\0", 9))
+        . base64_decode('VlA4TBEAAAAvAAAAAAdQqCIXpf+BiOh/AAA=');
+    $room = max(0, $size - 12 - strlen($image) - 8);
+    $body = 'WEBP' . $image . $chunk('XMP ', $filler($room - $room % 2));
+    return 'RIFF' . pack('V', strlen($body)) . $body;
+}
+
 [, $command] = $argv + [1 => ''];
 $arguments = array_slice($argv, 2);
-$result = match ($command) {
-    'upload' => upload(...$arguments),
-    'view' => view(...$arguments),
-    'delete' => delete(...$arguments),
-    'picture' => picture($arguments[0], $arguments[1], (int) $arguments[2], $arguments[3]),
-    default => fail('usage: php lsky.php upload|view|delete|picture …'),
-};
-echo json_encode($result), "\n";
+$wanted = ['strategy' => 1, 'upload' => 3, 'view' => 2, 'delete' => 2, 'picture' => 4];
+if (($wanted[$command] ?? -1) !== count($arguments)) {
+    fail('usage: php lsky.php strategy ROOT | upload ROOT SOURCE PATH | view ROOT PATH | delete ROOT PATH'
+        . ' | picture FILE KIND SIZE SEED');
+}
+echo json_encode($command(...$arguments), JSON_UNESCAPED_SLASHES), "\n";
