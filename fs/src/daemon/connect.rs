@@ -69,11 +69,19 @@ fn ca(settings: &Settings) -> Result<Option<Vec<u8>>, Failure> {
     if path.is_empty() {
         return Ok(None);
     }
-    std::fs::read(path).map(Some).map_err(|error| {
-        Failure::new(Code::Config, format!("drive.ca_file: cannot read {path}"))
-            .because(&error)
-            .hint("name a file with certificates in PEM, or remove the line")
-    })
+    let unusable = |what: &str| {
+        Failure::new(
+            Code::Config,
+            format!("setting `drive.ca_file`: {path} {what}"),
+        )
+        .hint("name a file with certificates in PEM, or remove the line")
+    };
+    let pem = std::fs::read(path).map_err(|error| unusable("cannot be read").because(&error))?;
+    let begin = b"-----BEGIN CERTIFICATE-----";
+    if !pem.windows(begin.len()).any(|here| here == begin) {
+        return Err(unusable("holds no certificate in PEM form"));
+    }
+    Ok(Some(pem))
 }
 
 /// An authenticator of what is stored.

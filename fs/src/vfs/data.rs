@@ -401,8 +401,12 @@ impl Vfs {
             }
             (held, size)
         };
-        let found = match held {
-            Some(held) => Source::Sealed(self.load(&held)?),
+        let whole = match held {
+            Some(held) => self.whole(file.node, &held)?,
+            None => None,
+        };
+        let found = match whole {
+            Some(blob) => Source::Sealed(blob),
             None if size <= SMALL => Source::Sealed(self.complete(file.node).await?),
             None => {
                 let (generation, fill) = self.fill(file.node)?;

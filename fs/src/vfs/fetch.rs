@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 
-use super::{NodeId, Vfs, VfsError};
+use super::{NodeId, SMALL, Vfs, VfsError};
 use crate::content::fill::Fill;
 use crate::content::store::{Blob, Store};
 use crate::outbox::ledger::Ledger;
@@ -161,9 +161,17 @@ impl Vfs {
                 hash: Some(hash),
             };
             let now = SystemTime::now();
-            let (adopted, _ticket) = self.ledger.change(|books| {
-                let fits = books.tree.node(id).is_some_and(|node| {
-                    node.generation == generation && node.held.is_none() && node.baseline.is_some()
+            let (named, _ticket) = self.ledger.change(|books| {
+                let node = books.tree.node(id);
+                if node
+                    .is_some_and(|node| node.held.as_ref().is_some_and(|h| h.content == blob.id()))
+                {
+                    return true; // another reader of the same fill was faster
+                }
+                let fits = node.is_some_and(|node| {
+                    node.generation == generation
+                        && node.held.is_none()
+                        && is_what_was_told(node, &held)
                 });
                 if fits {
                     books.used.insert(held.content, now);
@@ -175,11 +183,39 @@ impl Vfs {
                 }
                 fits
             });
-            if !adopted {
+            if !named {
+                // No record will ever name it; whoever reads it has it open.
                 self.store.remove(blob.id());
             }
         }
         self.fills.lock().remove(&id);
+    }
+
+    /// The content that a record names. `None`: it is not what was sealed, and the drive has the
+    /// same, so that it is fetched again.
+    pub(super) fn whole(&self, id: NodeId, held: &Held) -> Result<Option<Arc<Blob>>, VfsError> {
+        let error = match self.load(held) {
+            Ok(blob) => return Ok(Some(blob)),
+            Err(error) => error,
+        };
+        let now = SystemTime::now();
+        let (given_up, _ticket) = self.ledger.change(|books| {
+            let confirmed = books.tree.node(id).and_then(crate::tree::Node::evictable);
+            if confirmed != Some(held.content) {
+                return false;
+            }
+            books.tree.edit(id, now, |node| node.held = None).is_some()
+        });
+        if !given_up {
+            return Err(error); // the only copy: never given up, and never passed over
+        }
+        tracing::warn!(node = %id, %error, "a cached content is damaged; it is fetched again");
+        match self.store.quarantine(held.content, "not what was sealed") {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "cannot put a damaged content aside"),
+            Ok(_) => {}
+        }
+        Ok(None)
     }
 
     fn forget_fill(&self, id: NodeId, generation: Generation, fill: &Arc<Fill>) {
@@ -251,4 +287,17 @@ async fn list(
     });
     ledger.announce(effects);
     Ok(())
+}
+
+/// Whether fetched bytes are those that the drive described. A small file comes in one piece and
+/// is what it is, whatever its hash was told to be (trap T5); a large one came in ranges, which may
+/// be of two versions.
+fn is_what_was_told(node: &crate::tree::Node, held: &Held) -> bool {
+    let Some(base) = &node.baseline else {
+        return false;
+    };
+    let told = base
+        .hash
+        .filter(|_| base.size == held.size && held.size > SMALL);
+    told.is_none_or(|told| held.hash == Some(told))
 }

@@ -57,9 +57,12 @@ impl Vfs {
             }
             found
         };
-        let source = match (held, baseline) {
-            (Some(held), _) => {
-                let blob = self.load(&held)?;
+        let whole = match &held {
+            Some(held) => self.whole(attr.node, held)?,
+            None => None,
+        };
+        let source = match (whole, baseline) {
+            (Some(blob), _) => {
                 if tag.is_none() {
                     tag = Some(self.remember_hash(&attr, &blob).await?);
                 }

@@ -504,3 +504,45 @@ async fn a_write_to_what_the_drive_has_replaced_since_the_open_keeps_both() {
     assert!(dump[0].0.starts_with("a (conflict host "), "{dump:?}");
     assert_eq!(rig.get(NodeId::ROOT, "a.txt").await.unwrap(), b"theirs");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cached_content_that_was_damaged_is_fetched_again_and_the_only_copy_is_not_passed_over() {
+    let rig = Rig::new().await;
+    let sent = rig.put(NodeId::ROOT, "sent", b"sent").await;
+    rig.drain().await;
+    let unsent = rig.put(NodeId::ROOT, "unsent", b"unsent").await;
+    for id in [sent, unsent] {
+        let content = {
+            let books = rig.vfs.ledger().books();
+            books.node(id).unwrap().held.as_ref().unwrap().content
+        };
+        rig.vfs.store().load(content).unwrap().set_len(2).unwrap();
+    }
+    assert_eq!(rig.get(NodeId::ROOT, "sent").await.unwrap(), b"sent");
+    let damaged = rig.get(NodeId::ROOT, "unsent").await;
+    assert!(matches!(damaged, Err(VfsError::Damaged(_))), "{damaged:?}");
+    rig.drain().await;
+    assert_eq!(rig.vfs.status().parked.len(), 1, "never sent, and reported");
+    rig.drive_has(&[("sent", Some(b"sent"))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_readers_who_complete_a_large_file_together_leave_it_in_the_cache() {
+    let rig = Rig::new().await;
+    let bytes: Vec<u8> = (0..9 << 20).map(|n: u32| (n % 253) as u8).collect();
+    rig.drive.put(ROOT, "large", &bytes);
+    let id = rig.vfs.lookup(NodeId::ROOT, "large").await.unwrap().node;
+    let read = || async {
+        let handle = rig.vfs.open(id, READ).await.unwrap();
+        let mut at = 0;
+        while at < bytes.len() {
+            let part = rig.vfs.read(handle, at as u64, 1 << 20).await.unwrap();
+            assert_eq!(part, bytes[at..(at + (1 << 20)).min(bytes.len())]);
+            at += part.len();
+        }
+        rig.vfs.release(handle).await;
+    };
+    tokio::join!(read(), read(), read());
+    rig.drive.set_offline(true);
+    read().await;
+}
