@@ -1,4 +1,4 @@
-//! The whole daemon: the rim around the [`Core`](crate::daemon::Core), in the order in which its
+//! The whole daemon: the rim around the [`Core`], in the order in which its
 //! parts start and stop.
 //!
 //! What a person may have got wrong is tried first (mount point, ports, another daemon), then
