@@ -1,4 +1,5 @@
-//! What is shipped beside the programs: settings files that show every key, its default, and that
-//! can be used as they are.
+//! What is shipped beside the programs: settings files that show every key and can be used as they
+//! are, and documents whose promises name tests that exist.
 
+mod docs;
 mod settings;
