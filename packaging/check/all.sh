@@ -46,11 +46,14 @@ finish() {
     exit 0
 }
 
+# Nothing here takes half of this; past it something hangs. nextest ends single tests before.
+limit=30m
+
 tests() {
     if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --workspace --locked --no-fail-fast
+        timeout --foreground "$limit" cargo nextest run --workspace --locked --no-fail-fast
     else
-        cargo test --workspace --all-targets --locked --no-fail-fast
+        timeout --foreground "$limit" cargo test --workspace --all-targets --locked --no-fail-fast
     fi
 }
 

@@ -65,7 +65,7 @@ make_work() {
     unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy
 }
 
-# until <what> <command…>: waits until the command succeeds.
+# until_ok <what> <command…>: waits until the command succeeds.
 until_ok() {
     local what=$1 end=$((SECONDS + deadline))
     shift
