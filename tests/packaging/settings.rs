@@ -148,7 +148,7 @@ fn the_example_of_the_edge_shows_every_key_with_its_default() {
         [transform]
         enabled = "auto"
         formats = ["webp", "avif"]
-        max_pixels = 40000000
+        max_pixels = 40_000_000
         widths = [320, 640, 960, 1280, 1920, 2560]
         [control]
         listen = "127.0.0.1:45679"
