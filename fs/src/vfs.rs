@@ -15,6 +15,7 @@ mod names;
 mod opened;
 mod picture;
 mod recover;
+mod seal;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -1,26 +1,16 @@
 //! Bytes: open, read, write, cut, seal, close.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::opened::{Handle, Opened, Source};
-use super::{Attr, HandleId, Kind, NodeId, OpenMode, SMALL, SetAttr, Vfs, VfsError};
-use crate::content::intents::Intent;
-use crate::content::readahead::ReadAhead;
-use crate::content::store::Blob;
-use crate::tree::{Generation, Held, Node};
+use super::opened::{Opened, Source};
+use super::{Attr, HandleId, Kind, NodeId, OpenMode, SetAttr, Vfs, VfsError};
+use crate::tree::Node;
 
 /// `OneDrive`'s limit for a file (`graph-api.md` 4.3).
 const LARGEST: u64 = 250_000_000_000;
-
-/// Before a seal that failed is tried again: a disk that is full needs somebody to make room.
-const SEAL_AGAIN: Duration = Duration::from_secs(1);
-
-/// Longest wait between such tries: soon enough after the disk is well.
-const SEAL_AGAIN_AT_MOST: Duration = Duration::from_mins(1);
 
 impl Vfs {
     /// Makes and opens a file.
@@ -35,7 +25,7 @@ impl Vfs {
         open: OpenMode,
         exclusive: bool,
     ) -> Result<(Attr, HandleId), VfsError> {
-        self.writable_mount()?;
+        self.may_change()?;
         self.know_children(parent).await?;
         let now = SystemTime::now();
         // Not journaled by itself: until the first seal, the intent log knows of the file.
@@ -84,7 +74,7 @@ impl Vfs {
     /// It is a folder, is gone, or its bytes cannot be had.
     pub async fn open(self: &Arc<Self>, id: NodeId, open: OpenMode) -> Result<HandleId, VfsError> {
         if open.write || open.truncate {
-            self.writable_mount()?;
+            self.may_change()?;
         }
         if self.ledger.books().node(id).ok_or(VfsError::NotFound)?.kind != Kind::File {
             return Err(VfsError::IsDirectory);
@@ -210,7 +200,7 @@ impl Vfs {
         set: SetAttr,
         handle: Option<HandleId>,
     ) -> Result<Attr, VfsError> {
-        self.writable_mount()?;
+        self.may_change()?;
         if let Some(size) = set.size {
             if size > LARGEST {
                 return Err(VfsError::TooLarge);
@@ -323,319 +313,5 @@ impl Vfs {
             node.mtime_unsent = false;
         });
         Ok(())
-    }
-
-    /// A new, empty content for an open file.
-    fn begin_content(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
-        let blob = self.store.create()?;
-        self.intend(file, &blob)?;
-        file.set_source(Source::Live(blob));
-        self.mark_changed(file);
-        Ok(())
-    }
-
-    /// Writes down that a content is being written, before anything is (invariant 2).
-    fn intend(&self, file: &Opened, blob: &Blob) -> Result<(), VfsError> {
-        let place = {
-            let books = self.ledger.books();
-            if books.orphans.contains_key(&file.node) {
-                return Ok(()); // nobody will ask for it after a crash
-            }
-            books.node(file.node).and_then(|node| node.place.clone())
-        };
-        let place = place.ok_or(VfsError::NotFound)?;
-        self.intents.begin(Intent {
-            node: file.node,
-            parent: place.parent,
-            name: place.name,
-            content: blob.id(),
-            boot: self.intents.this_boot().to_owned(),
-        })?;
-        Ok(())
-    }
-
-    /// The content that may be written, made from the sealed one if need be. Under the gate.
-    async fn live(&self, file: &Arc<Opened>) -> Result<Arc<Blob>, VfsError> {
-        let sealed = match self.source(file).await? {
-            Source::Live(blob) => return Ok(blob),
-            Source::Sealed(blob) => blob,
-            Source::Partial(_, fill) => {
-                let blob = self.complete(file.node).await?;
-                file.completed(&fill, &blob);
-                blob
-            }
-            Source::Unknown => return Err(VfsError::NotFound),
-        };
-        let (store, from) = (self.store.clone(), sealed.id());
-        let copy = tokio::task::spawn_blocking(move || store.copy(&sealed))
-            .await
-            .map_err(std::io::Error::other)??;
-        self.intend(file, &copy)?;
-        // Marked under the lock that brings remote content in: from here on that finds a file
-        // that is being written, and leaves the two versions to the outbox.
-        let newest = {
-            let mut books = self.ledger.books();
-            books.writing.insert(file.node);
-            let node = books.node(file.node);
-            node.and_then(|node| node.held.as_ref())
-                .map(|held| held.content)
-        };
-        file.set_changed(true);
-        file.set_outdated(newest != Some(from));
-        file.set_source(Source::Live(copy.clone()));
-        Ok(copy)
-    }
-
-    /// The bytes behind an open file: what is being written, else what we hold, else a fetch.
-    async fn source(&self, file: &Arc<Opened>) -> Result<Source, VfsError> {
-        let source = file.source();
-        if !matches!(source, Source::Unknown) {
-            return Ok(source);
-        }
-        let (held, size) = {
-            let mut books = self.ledger.books();
-            let node = books.node(file.node).ok_or(VfsError::NotFound)?;
-            let (held, size) = (node.held.clone(), node.size);
-            if let Some(held) = &held {
-                books.used.insert(held.content, SystemTime::now());
-            }
-            (held, size)
-        };
-        let whole = match held {
-            Some(held) => self.whole(file.node, &held)?,
-            None => None,
-        };
-        let found = match whole {
-            Some(blob) => Source::Sealed(blob),
-            None if size <= SMALL => Source::Sealed(self.complete(file.node).await?),
-            None => {
-                let (generation, fill) = self.fill(file.node)?;
-                Source::Partial(generation, fill)
-            }
-        };
-        Ok(file.offer_source(found))
-    }
-
-    /// A sealed content, refused when it is not what was sealed.
-    pub(super) fn load(&self, held: &Held) -> Result<Arc<Blob>, VfsError> {
-        let blob = self.store.load(held.content)?;
-        let len = blob.len()?;
-        if len != held.size {
-            let what = format!(
-                "content {} has {len} bytes, sealed were {}",
-                held.content, held.size
-            );
-            return Err(VfsError::Damaged(what));
-        }
-        Ok(blob)
-    }
-
-    fn mark_changed(&self, file: &Opened) {
-        if !file.changed() {
-            file.set_changed(true);
-            self.ledger.books().writing.insert(file.node);
-        }
-    }
-
-    /// Seals what was written: bytes, then the record that names them, both durable.
-    pub(super) async fn seal(self: &Arc<Self>, file: &Arc<Opened>) -> Result<(), VfsError> {
-        if !file.changed() {
-            return Ok(());
-        }
-        // The seal goes on when whoever waits for it is gone: half a seal helps nobody.
-        let (this, file) = (self.clone(), file.clone());
-        self.tasks
-            .spawn(async move { this.seal_now(&file).await })
-            .await
-            .map_err(std::io::Error::other)?
-    }
-
-    async fn seal_now(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
-        let _gate = file.gate.lock().await;
-        let (true, Source::Live(blob)) = (file.changed(), file.source()) else {
-            return Ok(());
-        };
-        let written = blob.clone();
-        let (size, hash) = tokio::task::spawn_blocking(move || {
-            written.sync()?;
-            // Small files, which are nearly all, get their hash while they are in the page cache.
-            let size = written.len()?;
-            let hash = (size <= SMALL).then(|| written.quick_xor()).transpose()?;
-            Ok::<_, std::io::Error>((size, hash.map(|(_, hash)| hash)))
-        })
-        .await
-        .map_err(std::io::Error::other)??;
-        let now = SystemTime::now();
-        let (named, ticket) = self.ledger.change(|books| {
-            books.writing.remove(&file.node);
-            books.used.insert(blob.id(), now);
-            if file.outdated() {
-                // Two versions keep both: the file has the drive's content by now.
-                let held = Held {
-                    content: blob.id(),
-                    generation: Generation(1),
-                    size,
-                    hash,
-                };
-                return books.tree.insert_beside(file.node, held, now);
-            }
-            let replaced = books.tree.edit(file.node, now, |node| {
-                node.generation = node.generation.next();
-                node.size = size;
-                node.ctime = now;
-                let generation = node.generation;
-                node.held.replace(Held {
-                    content: blob.id(),
-                    generation,
-                    size,
-                    hash,
-                })
-            });
-            if let Some(Some(old)) = &replaced {
-                books.tree.discard(old.content);
-            }
-            replaced.map(|_| file.node)
-        });
-        let Some(named) = named else {
-            return Ok(()); // unlinked while open: there is nothing to keep
-        };
-        file.set_changed(false);
-        file.set_source(Source::Sealed(blob.clone()));
-        ticket.durable().await?;
-        if let Err(error) = self.intents.end(blob.id()) {
-            tracing::warn!(%error, "cannot write the intent log; a restart will look at one content more");
-        }
-        self.fills.lock().remove(&file.node);
-        self.ledger.announce_put(named);
-        if named != file.node {
-            self.tell_beside(named);
-        }
-        self.ledger.wake.notify_one();
-        Ok(())
-    }
-
-    /// Changes size and times as they are shown; not those of a newer content of the drive's.
-    fn sketch(&self, file: &Opened, change: impl FnOnce(&mut Node)) {
-        if !file.outdated() {
-            self.ledger.books().sketch(file.node, change);
-        }
-    }
-
-    fn tell_beside(&self, copy: NodeId) {
-        let place = {
-            let books = self.ledger.books();
-            books.tree.node(copy).and_then(|node| node.place.clone())
-        };
-        if let Some(place) = place {
-            tracing::warn!(
-                copy = place.name,
-                "changed here and on the drive: the drive's version keeps the name, ours is beside it"
-            );
-            self.ledger.invalidate_entry(place.parent, &place.name);
-        }
-    }
-
-    fn writable_mount(&self) -> Result<(), VfsError> {
-        if self.config.read_only {
-            return Err(VfsError::ReadOnly);
-        }
-        match self.ledger.journal().failing() {
-            Some(why) => Err(VfsError::Journal(why)),
-            None => Ok(()),
-        }
-    }
-
-    /// Refuses a change of names where none is allowed.
-    pub(super) fn may_change(&self) -> Result<(), VfsError> {
-        self.writable_mount()
-    }
-
-    fn enter(&self, id: NodeId) -> Arc<Opened> {
-        let mut table = self.table.lock();
-        let file = table
-            .files
-            .entry(id)
-            .or_insert_with(|| Arc::new(Opened::new(id)))
-            .clone();
-        file.enter();
-        self.ledger.books().open.insert(id);
-        file
-    }
-
-    fn hand_out(&self, file: Arc<Opened>, read: bool, write: bool) -> HandleId {
-        let id = HandleId(self.next_handle.fetch_add(1, Ordering::Relaxed));
-        let handle = Handle {
-            file,
-            read,
-            write,
-            ahead: parking_lot::Mutex::new(ReadAhead::default()),
-        };
-        self.table.lock().handles.insert(id, Arc::new(handle));
-        id
-    }
-
-    fn handle(&self, id: HandleId) -> Result<Arc<Handle>, VfsError> {
-        self.table
-            .lock()
-            .handles
-            .get(&id)
-            .cloned()
-            .ok_or(VfsError::BadHandle)
-    }
-
-    /// Takes a handle away, and seals what it leaves behind before the file counts as closed.
-    fn close(self: &Arc<Self>, file: &Arc<Opened>) {
-        if !file.changed() {
-            self.leave(file);
-            return;
-        }
-        let (this, file) = (self.clone(), file.clone());
-        self.tasks.spawn(async move {
-            // Until it is sealed the file stays open here: what was written is what is read.
-            let mut wait = SEAL_AGAIN;
-            while let Err(error) = this.seal_now(&file).await {
-                tracing::error!(node = %file.node, %error,
-                    "cannot seal what was written; it stays in the intent log and is tried again");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(SEAL_AGAIN_AT_MOST);
-            }
-            this.leave(&file);
-        });
-    }
-
-    fn leave(&self, file: &Arc<Opened>) {
-        let id = file.node;
-        let mut table = self.table.lock();
-        if !file.leave() {
-            return;
-        }
-        table.files.remove(&id);
-        let source = file.source();
-        let ((orphan, newer), _ticket) = self.ledger.change(|books| {
-            books.open.remove(&id);
-            books.writing.remove(&id);
-            let orphan = books.orphans.remove(&id);
-            if let Some(orphan) = &orphan {
-                if let Some(held) = &orphan.held {
-                    books.tree.discard(held.content);
-                }
-                if let Source::Live(blob) = &source {
-                    books.tree.discard(blob.id());
-                }
-            }
-            // Remote content takes effect at the last close.
-            let newer = match (&source, books.tree.node(id)) {
-                (Source::Sealed(blob), Some(node)) => {
-                    node.held.as_ref().map(|held| held.content) != Some(blob.id())
-                }
-                (Source::Partial(generation, _), Some(node)) => node.generation != *generation,
-                _ => false,
-            };
-            (orphan.is_some(), newer)
-        });
-        drop(table);
-        if newer && !orphan {
-            self.ledger.invalidate_node(id, true);
-        }
     }
 }
