@@ -6,6 +6,7 @@ set -u -o pipefail
 
 # A program (or a file, where it begins with a slash) and the Debian package that has it.
 build_needs="
+make                                make
 cc                                  gcc
 /usr/include/stdlib.h               libc6-dev
 /etc/ssl/certs/ca-certificates.crt  ca-certificates

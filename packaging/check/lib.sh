@@ -114,11 +114,26 @@ $(tail -n 30 "$work/log/$name.log")"
     done
 }
 
-# stop <process>: asks it to end, waits, and gives its exit status.
+# end_process <process>: asks it to end, and gives its exit status; one that does not end is killed,
+# so that whoever waits for us is told, and does not wait for ever.
+end_process() {
+    local end=$((SECONDS + deadline))
+    kill -TERM "$1" 2>/dev/null
+    while alive "$1"; do
+        if [ "$SECONDS" -ge "$end" ]; then
+            echo "${0##*/}: killed after $deadline s: $(ps -o args= -p "$1" 2>/dev/null)" >&2
+            kill -KILL "$1" 2>/dev/null
+            break
+        fi
+        sleep 0.1
+    done
+    wait "$1" 2>/dev/null
+}
+
+# stop <process>: ends one of the children, and gives its exit status.
 stop() {
     local process=$1 child rest=()
-    kill -TERM "$process" 2>/dev/null
-    wait "$process"
+    end_process "$process"
     local status=$?
     for child in "${children[@]}"; do
         [ "$child" = "$process" ] || rest+=("$child")
@@ -203,7 +218,7 @@ end_world() {
     local status=$? n point
     trap '' INT TERM
     for ((n = ${#children[@]} - 1; n >= 0; n--)); do
-        kill -TERM "${children[n]}" 2>/dev/null && wait "${children[n]}" 2>/dev/null
+        end_process "${children[n]}"
     done
     for point in "${mounted_at[@]}"; do
         while mountpoint -q "$point" 2>/dev/null || is_dead "$point"; do
