@@ -70,6 +70,9 @@ look() {
 
 rust() {
     has cargo || die "missing: Rust. Install it from https://rustup.rs, then run this again."
+    # Without a toolchain behind it, it is there and of no use; and what says nothing proves nothing.
+    [[ $(cargo --version 2>&1) = "cargo "[0-9]* ]] ||
+        die "cargo does not work: \`cargo --version\` has to tell its version (rustup default stable)"
     [ "$1" = test ] || return 0
     cargo fmt --version >/dev/null 2>&1 || die "missing: rustfmt (rustup component add rustfmt)"
     cargo clippy --version >/dev/null 2>&1 || die "missing: clippy (rustup component add clippy)"
