@@ -121,12 +121,13 @@ fn a_start_without_the_drive_serves_what_is_here() {
     mount.run();
     cloud
         .0
-        .put_file("share/mount/seen.gif", picture(3))
+        .put_file("share/mount/unseen/x.gif", picture(4))
         .expect("a file");
     cloud
         .0
-        .put_file("share/mount/unseen/x.gif", picture(4))
+        .put_file("share/mount/seen.gif", picture(3))
         .expect("a file");
+    // Made last: a round that tells of it tells of the folder, too.
     harness::wait::until("the file of another client is seen", || {
         std::fs::read(mount.point.join("seen.gif")).ok()
     });
