@@ -83,6 +83,7 @@ impl Core {
                 timeout: settings.mount.timeout.get(),
                 read_only: settings.mount.read_only,
                 drive_has_versions: versions,
+                guard: settings.drive.delete_guard(),
                 budget: Budget {
                     max_size: settings.cache.max_size.bytes(),
                     max_age: settings.cache.max_age.get(),
@@ -94,7 +95,7 @@ impl Core {
             poll: settings.drive.poll.get(),
             delta: settings.drive.delta == Delta::Auto,
         };
-        let sync = Arc::new(Sync::new(vfs.clone(), config, link));
+        let sync = Arc::new(Sync::new(vfs.clone(), graph.clone(), config, link));
         let core = Self {
             vfs,
             outbox,

@@ -33,6 +33,9 @@ pub trait Drive: Send + Sync + 'static {
     /// Creates a folder; `NameTaken` when anything of that name exists.
     async fn create_folder(&self, parent: &ItemId, name: &str) -> Result<Item, DriveError>;
 
+    /// The folder at a path from the drive's root, made where it is absent.
+    async fn folder_at(&self, path: &str) -> Result<Item, DriveError>;
+
     /// Sends a file's bytes; small ones in one request, larger ones in an upload session.
     async fn upload(&self, upload: Upload) -> Result<Item, DriveError>;
 

@@ -77,6 +77,7 @@ impl Rig {
             timeout: Duration::from_secs(2),
             read_only: false,
             drive_has_versions: false,
+            guard: None,
             budget: Budget {
                 max_size: 1 << 30,
                 max_age: Duration::from_hours(1),
@@ -171,6 +172,10 @@ impl Drive for Scripted {
     }
 
     async fn create_folder(&self, _parent: &ItemId, _name: &str) -> Result<Item, DriveError> {
+        Err(away())
+    }
+
+    async fn folder_at(&self, _: &str) -> Result<Item, DriveError> {
         Err(away())
     }
 

@@ -74,6 +74,16 @@ pub struct Drive {
     pub root: String,
     /// Time between looks for remote changes.
     pub poll: Period,
+    /// If the drive says that more files than this are gone at once, a person is asked; 0: never.
+    pub delete_guard: usize,
+}
+
+impl Drive {
+    /// The guard against sudden mass deletions, if there is to be one.
+    #[must_use]
+    pub fn delete_guard(&self) -> Option<usize> {
+        (self.delete_guard > 0).then_some(self.delete_guard)
+    }
 }
 
 /// Where the service is.
@@ -265,6 +275,9 @@ impl Default for Drive {
             drive_id: String::new(),
             root: "/share/mount".into(),
             poll: Period::seconds(10),
+            // What another OneDrive client takes for a big delete, too: an evening's tidying up
+            // stays below, a script run wild does not.
+            delete_guard: 1000,
         }
     }
 }

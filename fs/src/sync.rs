@@ -2,18 +2,21 @@
 //!
 //! A round is applied as a whole, in one transaction with the link that resumes after it
 //! (invariant 6). A mount lists lazily, so it starts with a link for "from now" and never
-//! enumerates the drive; when the service loses track, every folder that is known is listed anew.
+//! enumerates the drive. Every folder that is known is compared with the drive once a day, since
+//! tombstones get lost (trap T1); and all of them at once when the service loses track.
 
-use std::collections::HashSet;
+mod compare;
+mod round;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{DeltaFrom, DeltaLink, DeltaNext, DriveError};
-use crate::tree::{Batch, Item, Kind, NodeId, Scope};
+use self::compare::{Comparisons, Resync};
+use crate::ports::{DeltaLink, Drive, DriveError};
 use crate::vfs::Vfs;
 
 /// The fact that holds the delta link.
@@ -25,10 +28,6 @@ const IDLE: Duration = Duration::from_mins(1);
 
 /// How long the drive's space is taken for true: it lags anyway (section 10).
 const QUOTA_AGE: Duration = Duration::from_mins(5);
-
-/// Pages of a round. At 200 items a page this is two million changes; a service that goes on
-/// longer is in a loop (trap T33).
-const PAGES: usize = 10_000;
 
 /// How remote changes are followed.
 #[derive(Clone, Copy, Debug)]
@@ -55,26 +54,38 @@ pub struct SyncStatus {
 /// Follows remote changes.
 pub struct Sync {
     vfs: Arc<Vfs>,
+    /// The drive, asked behind everybody who waits.
+    drive: Arc<dyn Drive>,
     config: SyncConfig,
     link: Mutex<Option<DeltaLink>>,
     status: Mutex<SyncStatus>,
+    comparisons: Mutex<Comparisons>,
+    resync: tokio::sync::Mutex<Option<Resync>>,
     /// Wakes the task before its time.
     pub wake: Notify,
 }
 
 impl Sync {
-    /// Follows changes from where the last run left off.
+    /// Follows changes from where the last run left off, asking `drive`.
     #[must_use]
-    pub fn new(vfs: Arc<Vfs>, config: SyncConfig, link: Option<DeltaLink>) -> Self {
+    pub fn new(
+        vfs: Arc<Vfs>,
+        drive: Arc<dyn Drive>,
+        config: SyncConfig,
+        link: Option<DeltaLink>,
+    ) -> Self {
         let status = SyncStatus {
             by_listing: !config.delta,
             ..SyncStatus::default()
         };
         Self {
             vfs,
+            drive,
             config,
             link: Mutex::new(link),
             status: Mutex::new(status),
+            comparisons: Mutex::default(),
+            resync: tokio::sync::Mutex::default(),
             wake: Notify::new(),
         }
     }
@@ -105,7 +116,7 @@ impl Sync {
                 }
             }
             if self.status.lock().online && quota_at.is_none_or(|at| at.elapsed() > QUOTA_AGE) {
-                match stop.run_until_cancelled(self.vfs.drive().quota()).await {
+                match stop.run_until_cancelled(self.drive.quota()).await {
                     None => return,
                     Some(Ok(quota)) => {
                         self.vfs.set_quota(quota);
@@ -129,25 +140,9 @@ impl Sync {
     pub async fn round(&self) -> Result<usize, DriveError> {
         let by_listing = self.status.lock().by_listing;
         let told = if by_listing {
-            self.list_known().await?
+            self.scan().await?
         } else {
-            match self.delta_round().await {
-                Err(DriveError::NotSupported(why)) => {
-                    tracing::warn!(
-                        why,
-                        "this drive has no delta; known folders are listed in turn"
-                    );
-                    self.status.lock().by_listing = true;
-                    self.list_known().await?
-                }
-                Err(DriveError::Resync { .. }) => {
-                    tracing::warn!(
-                        "the drive lost track of changes; known folders are listed anew"
-                    );
-                    self.start_over().await?
-                }
-                other => other?,
-            }
+            self.follow().await?
         };
         let mut status = self.status.lock();
         if status.trouble.take().is_some() {
@@ -158,96 +153,31 @@ impl Sync {
         Ok(told)
     }
 
-    async fn delta_round(&self) -> Result<usize, DriveError> {
-        let resume = self.link.lock().clone();
-        let Some(mut link) = resume else {
-            return self.start_over().await;
-        };
-        let mut items: Vec<Item> = Vec::new();
-        let mut seen = HashSet::new();
-        loop {
-            if seen.len() >= PAGES || !seen.insert(link.0.clone()) {
-                return Err(DriveError::Resync {
-                    start: None,
-                    keep_local: true,
-                });
-            }
-            let page = self.vfs.drive().delta(DeltaFrom::Link(link)).await?;
-            items.extend(page.items);
-            match page.next {
-                DeltaNext::Page(next) => link = next,
-                DeltaNext::Round(next) => {
-                    self.apply(&items, Scope::Round, Some(next)).await;
-                    return Ok(items.len());
-                }
-            }
+    /// A round of delta, and then some of the daily comparison.
+    async fn follow(&self) -> Result<usize, DriveError> {
+        if self.resync.lock().await.is_some() {
+            return self.resync().await; // it was interrupted: the link is only good behind it
         }
-    }
-
-    /// A link for "from now", and then everything that is known: in this order, so that what
-    /// changes in between is told twice rather than never.
-    async fn start_over(&self) -> Result<usize, DriveError> {
-        let page = self.vfs.drive().delta(DeltaFrom::Now).await?;
-        let link = match page.next {
-            DeltaNext::Round(link) | DeltaNext::Page(link) => link,
+        let told = match self.delta_round().await {
+            Err(DriveError::NotSupported(why)) => {
+                tracing::warn!(
+                    why,
+                    "this drive has no delta; known folders are listed in turn"
+                );
+                self.status.lock().by_listing = true;
+                return self.scan().await;
+            }
+            Err(DriveError::Resync { keep_local, .. }) => {
+                tracing::warn!(
+                    keep_local,
+                    "the drive lost track of changes; known folders are compared with it"
+                );
+                return self.start_over(keep_local).await;
+            }
+            other => other?,
         };
-        let told = self.list_known().await?;
-        self.apply(&[], Scope::Round, Some(link)).await;
+        self.patrol().await?;
         Ok(told)
-    }
-
-    async fn list_known(&self) -> Result<usize, DriveError> {
-        let known: Vec<NodeId> = {
-            let books = self.vfs.ledger().books();
-            let dirs = books
-                .tree
-                .nodes()
-                .filter(|n| n.kind == Kind::Directory && n.listed);
-            dirs.map(|node| node.id).collect()
-        };
-        let mut told = 0;
-        for dir in known {
-            let item = self.vfs.ledger().books().tree.item_of(dir).cloned();
-            let Some(item) = item else { continue };
-            let items = match self.vfs.drive().children(&item).await {
-                // Gone: its parent's listing says so.
-                Err(DriveError::NotFound) => continue,
-                other => other?,
-            };
-            told += items.len();
-            self.apply(&items, Scope::Listing(dir), None).await;
-        }
-        Ok(told)
-    }
-
-    async fn apply(&self, items: &[Item], scope: Scope, link: Option<DeltaLink>) {
-        let _alone = self.vfs.remote().write().await;
-        let now = SystemTime::now();
-        let ledger = self.vfs.ledger();
-        let (effects, ticket) = ledger.change_with(|books| {
-            let writing = books.writing.clone();
-            let effects = books
-                .tree
-                .apply(items, scope, &|id| writing.contains(&id), now);
-            let mut batch = Batch::default();
-            if let Some(link) = &link {
-                batch.fact(LINK_FACT, Some(link));
-            }
-            (effects, batch)
-        });
-        let durable = ticket.durable().await;
-        ledger.announce(effects);
-        ledger.wake.notify_one();
-        match durable {
-            Ok(()) => {
-                if link.is_some() {
-                    *self.link.lock() = link;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a round of remote changes is not in the journal; it is asked for again");
-            }
-        }
     }
 
     fn note(&self, error: &DriveError) {

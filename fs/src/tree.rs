@@ -5,6 +5,7 @@
 //! All of it is plain values: no file, no network, and the time comes in as an argument.
 
 mod conflict;
+mod describe;
 mod ids;
 mod item;
 mod local;
@@ -13,6 +14,7 @@ mod namespace;
 mod node;
 mod own;
 mod remote;
+mod reply;
 mod rows;
 
 pub use conflict::conflict_name;
@@ -23,5 +25,6 @@ pub use name::{BadName, Fold, check as check_name};
 pub use namespace::Tree;
 pub use node::{Baseline, Grave, Held, Kind, Node, Parked, Place};
 pub use own::YOUNG;
-pub use remote::{Effects, Scope, Writing};
+pub use remote::{Effects, Scope, Terms, Withheld, Writing};
+pub use reply::Sent;
 pub use rows::{Batch, Stored, decode, encode};

@@ -10,6 +10,7 @@ mod data;
 mod error;
 mod evict;
 mod fetch;
+mod listing;
 mod lookup;
 mod names;
 mod opened;
@@ -20,6 +21,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod types;
+mod withheld;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,12 +33,14 @@ use tokio_util::task::TaskTracker;
 
 pub use self::error::VfsError;
 pub use self::evict::Budget;
-use self::fetch::{Fills, Listings};
+use self::fetch::Fills;
+use self::listing::Listings;
 use self::opened::Opened;
 pub use self::picture::Picture;
 pub use self::recover::{Recovery, StartError, recover};
 pub use self::status::{ParkedChange, Status};
 pub use self::types::{Attr, Listed, OpenMode, RenameFlags, SetAttr, Space};
+pub use self::withheld::{Decision, baseline_of_root, tell_of_withheld};
 use crate::content::intents::Intents;
 use crate::content::store::Store;
 use crate::outbox::drain::Outbox;
@@ -54,6 +58,8 @@ pub struct VfsConfig {
     pub read_only: bool,
     /// A change of metadata makes a version on this drive.
     pub drive_has_versions: bool,
+    /// If the drive says that more than this is gone at once, a person is asked; none: never.
+    pub guard: Option<usize>,
     /// What confirmed contents may take of the disk.
     pub budget: Budget,
 }

@@ -150,6 +150,10 @@ impl Drive for Graph {
         }
     }
 
+    async fn folder_at(&self, path: &str) -> Result<Item, DriveError> {
+        self.ensure_root(path).await
+    }
+
     async fn upload(&self, upload: Upload) -> Result<Item, DriveError> {
         self.upload_file(upload).await
     }

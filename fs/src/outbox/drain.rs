@@ -18,6 +18,7 @@ use super::plan::{Holds, Step, Subject, plan};
 use super::settle::{Outcome, Settle};
 use crate::content::store::Store;
 use crate::ports::Drive;
+use crate::tree::NodeId;
 
 /// How the outbox goes about its work.
 #[derive(Clone, Debug)]
@@ -176,7 +177,11 @@ impl Outbox {
     }
 
     fn stuck(&self) -> bool {
-        self.paused().is_some() || !self.holds.lock().failed.is_empty()
+        let books = self.settle.ledger.books();
+        let root = books.tree.node(NodeId::ROOT);
+        let rootless = root.is_some_and(|root| root.withheld.is_some());
+        drop(books);
+        rootless || self.paused().is_some() || !self.holds.lock().failed.is_empty()
     }
 
     fn start_steps(self: &Arc<Self>, running: &mut JoinSet<(Step, Outcome)>) -> Option<SystemTime> {

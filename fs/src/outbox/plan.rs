@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-use crate::tree::{Baseline, ETag, Generation, Held, ItemId, Kind, Node, NodeId, Tree};
+use crate::tree::{Baseline, ETag, Held, ItemId, Kind, Node, NodeId, Sent, Tree};
 
 /// One request to the drive, with all that it needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,6 +159,12 @@ pub fn plan(
         plan: Plan::default(),
         used: HashSet::new(),
     };
+    if tree
+        .node(NodeId::ROOT)
+        .is_some_and(|root| root.withheld.is_some())
+    {
+        return planner.plan; // the drive lacks the very folder: a person decides
+    }
     for node in tree.pending() {
         if planner.plan.steps.len() >= room {
             return planner.plan;
@@ -230,7 +236,9 @@ impl<H: Holds> Planner<'_, H> {
                 Kind::Hidden => None,
             };
         };
-        let settled = base.name == place.name && Some(&base.parent) == parent;
+        // What the drive says is gone cannot be moved there; its new content finds that out.
+        let settled =
+            node.withheld.is_some() || (base.name == place.name && Some(&base.parent) == parent);
         // Where the place is not free yet, new content need not wait for it.
         if !settled && let Some(step) = self.move_step(node, base, parent, &place.name) {
             return Some(step);
@@ -402,15 +410,13 @@ impl<H: Holds> Planner<'_, H> {
     }
 }
 
-/// The content that a step carries, if any.
+/// What a step changes of its node's item.
 #[must_use]
-pub fn sent(step: &Step) -> Option<Generation> {
+pub fn sent(step: &Step) -> Sent {
     match step {
-        Step::Create { held, .. } | Step::Replace { held, .. } => Some(held.generation),
-        Step::CreateFolder { .. }
-        | Step::Move { .. }
-        | Step::SetTime { .. }
-        | Step::Delete { .. } => None,
+        Step::Create { held, .. } | Step::Replace { held, .. } => Sent::Content(held.generation),
+        Step::CreateFolder { .. } | Step::Move { .. } => Sent::Place,
+        Step::SetTime { .. } | Step::Delete { .. } => Sent::Nothing,
     }
 }
 

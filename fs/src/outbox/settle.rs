@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::ledger::Ledger;
+use super::ledger::{Books, Ledger};
 use super::plan::{Step, sent};
 use crate::content::store::Store;
 use crate::ports::{Drive, DriveError, Update, Upload, UploadTarget};
 use crate::tree::{
-    ETag, Held, Item, ItemFacet, ItemId, Kind, Node, NodeId, Parked, QuickXorHash, Tree,
+    ETag, Held, Item, ItemFacet, ItemId, Kind, Node, NodeId, Parked, QuickXorHash, Sent, Terms,
+    Tree,
 };
 
 /// What became of a step.
@@ -68,6 +69,7 @@ impl Settle {
                 };
                 match self.upload(target, held, *modified).await {
                     Err(DriveError::NameTaken) => self.name_taken(*node, parent, name, held).await,
+                    Err(DriveError::NotFound) => self.folder_missing(parent).await,
                     other => self.confirm(other, *node, step, *modified).await,
                 }
             }
@@ -176,7 +178,7 @@ impl Settle {
                     Ok(item) if item.facet == ItemFacet::Folder => {
                         // Made by another client, or by us with the reply lost: it may have
                         // children that we do not know of.
-                        self.take(node, &item, None, |node| node.listed = false)
+                        self.take(node, &item, Sent::Nothing, |node| node.listed = false)
                             .await;
                         return Ok(Outcome::Done);
                     }
@@ -188,9 +190,10 @@ impl Settle {
                     Err(error) => return Err(error),
                 }
             }
+            Err(DriveError::NotFound) => return self.folder_missing(parent).await,
             other => other?,
         };
-        self.take(node, &item, None, |_| {}).await;
+        self.take(node, &item, Sent::Place, |_| {}).await;
         Ok(Outcome::Done)
     }
 
@@ -242,16 +245,10 @@ impl Settle {
 
     /// Brings a reply into the tree and waits until that is durable: only then does the content
     /// count as confirmed, and may be evicted.
-    async fn take(
-        &self,
-        node: NodeId,
-        item: &Item,
-        generation: Option<crate::tree::Generation>,
-        then: impl FnOnce(&mut Node),
-    ) {
+    async fn take(&self, node: NodeId, item: &Item, sent: Sent, then: impl FnOnce(&mut Node)) {
         let now = SystemTime::now();
         let ((), ticket) = self.ledger.change(|books| {
-            books.tree.confirm(item, Some((node, generation)), now);
+            books.tree.confirm(item, node, sent, now);
             if books.tree.node(node).is_some() {
                 books.tree.edit(node, now, then);
             }
@@ -275,7 +272,8 @@ impl Settle {
             other => other?,
         };
         if self.is_ours(&item, held).await? {
-            self.take(node, &item, Some(held.generation), |_| {}).await;
+            self.take(node, &item, Sent::Content(held.generation), |_| {})
+                .await;
         } else {
             self.both(node, &item).await;
         }
@@ -294,7 +292,8 @@ impl Settle {
             other => other?,
         };
         if self.is_ours(&item, held).await? {
-            self.take(node, &item, Some(held.generation), |_| {}).await;
+            self.take(node, &item, Sent::Content(held.generation), |_| {})
+                .await;
             return Ok(Outcome::Done);
         }
         let known = {
@@ -309,7 +308,7 @@ impl Settle {
             });
         if same_bytes {
             // Only its tags moved: our content goes on top of the version that it has now.
-            self.take(node, &item, None, |_| {}).await;
+            self.take(node, &item, Sent::Nothing, |_| {}).await;
             return Ok(Outcome::Again);
         }
         self.both(node, &item).await;
@@ -351,14 +350,51 @@ impl Settle {
             return Ok(Outcome::Again);
         }
         let (effects, ticket) = self.ledger.change(|books| {
-            let writing = books.writing.clone();
-            books.tree.lost(node, &|id| writing.contains(&id), now)
+            let Books { tree, writing, .. } = books;
+            tree.lost(node, &|id| writing.contains(&id), now)
         });
         self.ledger.announce(effects);
         if let Err(error) = ticket.durable().await {
             tracing::warn!(%error, "a loss on the drive is not in the journal yet");
         }
         Ok(Outcome::Done)
+    }
+
+    /// A new child was refused with 404: its folder may be gone without a tombstone (trap T1).
+    async fn folder_missing(&self, folder: &ItemId) -> Result<Outcome, DriveError> {
+        match self.drive.item(folder).await {
+            Err(DriveError::NotFound) => {}
+            // It is there: the drive was late with it, or refuses children by this word.
+            other => return other.map(|_| Outcome::Again),
+        }
+        let owner = self.ledger.books().tree.by_item(folder).map(|dir| dir.id);
+        match owner {
+            Some(NodeId::ROOT) => {
+                self.root_missing(folder).await;
+                Ok(Outcome::Again)
+            }
+            Some(dir) => self.missing(dir, folder).await,
+            None => Ok(Outcome::Again),
+        }
+    }
+
+    /// The mounted folder itself answers 404: nothing can be sent until it is back, or made anew.
+    async fn root_missing(&self, folder: &ItemId) {
+        let now = SystemTime::now();
+        let (gone, ticket) = self.ledger.change(|books| {
+            let gone = books.tree.missed(folder, now);
+            if gone {
+                books.tree.withhold(NodeId::ROOT, now);
+            }
+            gone
+        });
+        if gone {
+            tracing::error!(
+                "the mounted folder is gone from the drive; changes are kept here: \
+                 see `tuyunfs deletions`"
+            );
+            ticket.durable().await.ok();
+        }
     }
 
     /// Something that we do not know of holds the name that an item is to get: list the folder,
@@ -380,7 +416,7 @@ impl Settle {
             match owner {
                 // The move took effect and its reply was lost.
                 Some(owner) if owner == node => {
-                    books.tree.confirm(&item, Some((node, None)), now);
+                    books.tree.confirm(&item, node, Sent::Place, now);
                     None
                 }
                 Some(_) => None, // known, and about to leave the name itself
@@ -485,11 +521,12 @@ impl Settle {
     async fn reappear(&self, items: &[Item]) {
         let now = SystemTime::now();
         let (effects, ticket) = self.ledger.change(|books| {
-            let writing = books.writing.clone();
-            books.tree.apply(
+            let Books { tree, writing, .. } = books;
+            let writing = |id| writing.contains(&id);
+            tree.apply(
                 items,
                 crate::tree::Scope::Round,
-                &|id| writing.contains(&id),
+                Terms::plain(&writing),
                 now,
             )
         });

@@ -333,6 +333,8 @@ impl Tree {
         };
         match (&node.baseline, node.kind) {
             (_, Kind::Hidden) => false,
+            // Of what the drive says is gone, only new content counts: it is made anew for that.
+            (Some(_), _) if node.withheld.is_some() => node.content_pending(),
             (None, Kind::Directory) => true,
             (None, Kind::File) => node.content_pending(),
             (Some(base), _) => {

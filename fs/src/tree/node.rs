@@ -103,6 +103,12 @@ pub struct Node {
     /// Folders: every child is known.
     #[serde(default)]
     pub listed: bool,
+    /// Folders: when all children were last compared with the drive's.
+    #[serde(default)]
+    pub listed_at: Option<SystemTime>,
+    /// The drive says that it is gone, with suspiciously much else: a person decides.
+    #[serde(default)]
+    pub withheld: Option<SystemTime>,
     /// Remembered by `chmod`.
     #[serde(default)]
     pub mode: Option<u32>,
@@ -138,6 +144,8 @@ impl Node {
             mtime_unsent: false,
             // Nobody else can have put anything into a folder that the drive has never seen.
             listed: kind == Kind::Directory,
+            listed_at: Some(now),
+            withheld: None,
             mode: None,
             uid: None,
             gid: None,
@@ -160,8 +168,10 @@ impl Node {
     /// Whether the bytes on our disk may be given up: the drive confirmed just these.
     #[must_use]
     pub fn evictable(&self) -> Option<ContentId> {
-        match (&self.held, &self.baseline) {
-            (Some(held), Some(base)) if held.generation == base.generation => Some(held.content),
+        match (&self.held, &self.baseline, self.withheld) {
+            (Some(held), Some(base), None) if held.generation == base.generation => {
+                Some(held.content)
+            }
             _ => None,
         }
     }

@@ -50,6 +50,11 @@ impl OwnWrites {
             .is_some_and(|recent| recent.until > now)
     }
 
+    #[cfg(test)]
+    pub(super) fn outlive(&mut self, item: &ItemId) {
+        self.recent.remove(item);
+    }
+
     /// Notes that we just deleted an item.
     pub(super) fn note_deleted(&mut self, item: &ItemId, now: SystemTime) {
         if self.deleted.len() > 1024 {

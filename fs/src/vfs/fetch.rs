@@ -1,4 +1,4 @@
-//! What is not here: listings and contents, asked of the drive once for all who want them.
+//! Contents that are not here, asked of the drive once for all who want them.
 //!
 //! A fetch belongs to nobody who waits for it: it runs as a task of its own, and a caller that
 //! gives up, or runs out of time, takes nothing from the others.
@@ -8,21 +8,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 
 use super::{NodeId, SMALL, Vfs, VfsError};
 use crate::content::fill::Fill;
 use crate::content::store::{Blob, Store};
-use crate::outbox::ledger::Ledger;
-use crate::ports::{Drive, DriveError};
-use crate::tree::{Generation, Held, ItemId, Scope};
-
-type Listing = Shared<BoxFuture<'static, Result<(), Arc<DriveError>>>>;
-
-/// Listings under way, by folder.
-pub(super) type Listings = Arc<Mutex<HashMap<NodeId, Listing>>>;
+use crate::outbox::ledger::Books;
+use crate::tree::{Generation, Held, Scope, Terms};
 
 /// Contents that are here in part, by node.
 pub(super) type Fills = Arc<Mutex<HashMap<NodeId, (Generation, Arc<Fill>)>>>;
@@ -44,52 +36,6 @@ impl Vfs {
             Ok(done) => Ok(done?),
             Err(_) => Err(VfsError::TimedOut),
         }
-    }
-
-    /// Fetches a folder's children and brings them into the tree.
-    pub(super) async fn list_from_drive(&self, dir: NodeId) -> Result<(), VfsError> {
-        let item = {
-            let books = self.ledger.books();
-            match books.tree.item_of(dir) {
-                Some(item) => item.clone(),
-                None => return Ok(()), // the drive has never seen it: all children are known
-            }
-        };
-        let listing = {
-            let mut listings = self.listings.lock();
-            if let Some(running) = listings.get(&dir) {
-                running.clone()
-            } else {
-                let work = list(
-                    self.ledger.clone(),
-                    self.drive.clone(),
-                    self.remote.clone(),
-                    dir,
-                    item,
-                );
-                let listings_of = self.listings.clone();
-                let task = self.tasks.spawn(async move {
-                    let result = work.await.map_err(Arc::new);
-                    listings_of.lock().remove(&dir);
-                    result
-                });
-                let shared = task
-                    .map(|done| {
-                        done.unwrap_or_else(|error| {
-                            let what = format!("a listing ended early: {error}");
-                            Err(Arc::new(DriveError::Unavailable {
-                                what,
-                                retry_after: None,
-                            }))
-                        })
-                    })
-                    .boxed()
-                    .shared();
-                listings.insert(dir, shared.clone());
-                shared
-            }
-        };
-        self.in_time(listing).await
     }
 
     /// The fill of a node's present content.
@@ -248,10 +194,9 @@ impl Vfs {
         };
         let now = SystemTime::now();
         let (effects, _ticket) = self.ledger.change(|books| {
-            let writing = books.writing.clone();
-            books
-                .tree
-                .apply(&[now_there], Scope::Round, &|id| writing.contains(&id), now)
+            let Books { tree, writing, .. } = books;
+            let writing = |id| writing.contains(&id);
+            tree.apply(&[now_there], Scope::Round, Terms::plain(&writing), now)
         });
         self.ledger.announce(effects);
     }
@@ -261,32 +206,6 @@ impl Vfs {
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
-}
-
-async fn list(
-    ledger: Arc<Ledger>,
-    drive: Arc<dyn Drive>,
-    remote: Arc<tokio::sync::RwLock<()>>,
-    dir: NodeId,
-    item: ItemId,
-) -> Result<(), DriveError> {
-    let _reading = remote.read().await;
-    let items = drive.children(&item).await?;
-    let now = SystemTime::now();
-    let (effects, _ticket) = ledger.change(|books| {
-        if books.tree.item_of(dir) != Some(&item) {
-            return crate::tree::Effects::default(); // replaced meanwhile; the next look lists that
-        }
-        let writing = books.writing.clone();
-        books.tree.apply(
-            &items,
-            Scope::Listing(dir),
-            &|id| writing.contains(&id),
-            now,
-        )
-    });
-    ledger.announce(effects);
-    Ok(())
 }
 
 /// Whether fetched bytes are those that the drive described. A small file comes in one piece and

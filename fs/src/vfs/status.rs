@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::Vfs;
+use super::{NodeId, Vfs};
 
 /// How things stand.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,12 @@ pub struct Status {
     pub nodes: usize,
     /// Files that are open.
     pub open_files: usize,
+    /// Files and folders that the drive says are gone and that stay until a person has decided.
+    #[serde(default)]
+    pub withheld: usize,
+    /// The mounted folder itself is gone from the drive.
+    #[serde(default)]
+    pub root_gone: bool,
 }
 
 /// A change that waits for a person.
@@ -91,10 +97,18 @@ impl Vfs {
             }
         }
         for node in tree.nodes() {
+            if node.withheld.is_some() {
+                status.withheld += 1;
+                status.root_gone |= node.id == NodeId::ROOT;
+            }
             if let (Some(_), Some(held)) = (node.evictable(), &node.held) {
                 status.cached_files += 1;
                 status.cached_bytes += held.size;
             }
+        }
+        if status.root_gone {
+            let why = "the mounted folder is gone from the drive: see `tuyunfs deletions`";
+            status.paused = Some(why.to_owned());
         }
         status
     }

@@ -3,6 +3,7 @@
 
 mod memory_drive;
 mod model;
+mod remote;
 
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +27,9 @@ const READ: OpenMode = OpenMode {
     write: false,
     truncate: false,
 };
+
+/// More than this many removals at once are held back.
+const GUARD: usize = 6;
 
 struct Rig {
     dir: tempfile::TempDir,
@@ -83,6 +87,7 @@ impl Rig {
             timeout: Duration::from_secs(5),
             read_only: false,
             drive_has_versions: false,
+            guard: Some(GUARD),
             budget,
         };
         let link = recovery.fact(crate::sync::LINK_FACT);
@@ -96,6 +101,7 @@ impl Rig {
         );
         let sync = Sync::new(
             vfs.clone(),
+            drive.clone(),
             SyncConfig {
                 poll: Duration::from_secs(10),
                 delta: true,
@@ -169,6 +175,18 @@ impl Rig {
         let bytes = bytes?.to_vec();
         assert_eq!(bytes.len() as u64, attr.size);
         Ok(bytes)
+    }
+
+    /// The item that a name stands for.
+    async fn item(&self, parent: NodeId, name: &str) -> ItemId {
+        let node = self.vfs.lookup(parent, name).await.unwrap().node;
+        let books = self.vfs.ledger().books();
+        books.tree.item_of(node).unwrap().clone()
+    }
+
+    /// Makes an item older than the time for which our own writes outweigh what is listed.
+    fn age(&self, item: &ItemId) {
+        self.vfs.ledger().books().tree.outlive(item);
     }
 
     fn drive_has(&self, expected: &[(&str, Option<&[u8]>)]) {

@@ -1,7 +1,7 @@
 //! The order of steps, in plain values.
 
 use super::*;
-use crate::tree::{ContentId, Item, ItemFacet, Place, Scope, Stored};
+use crate::tree::{ContentId, Generation, Item, ItemFacet, Place, Scope, Stored, Terms};
 
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -56,7 +56,12 @@ fn tree(children: &[Item]) -> Tree {
             generation: Generation(0),
         });
     });
-    tree.apply(children, Scope::Listing(NodeId::ROOT), &|_| false, at(0));
+    tree.apply(
+        children,
+        Scope::Listing(NodeId::ROOT),
+        Terms::plain(&|_| false),
+        at(0),
+    );
     tree
 }
 
@@ -120,7 +125,8 @@ fn a_child_waits_for_its_parent_and_a_content_for_quiet() {
     assert_eq!(summary(&steps(&tree, at(9))), ["mkdir R/2026"]);
     tree.confirm(
         &item("D", "R", "2026", ItemFacet::Folder),
-        Some((dir, None)),
+        dir,
+        Sent::Place,
         at(1),
     );
     let plan = plan(&tree, &Free, SETTLE, false, 100, at(1));
@@ -160,7 +166,7 @@ fn a_temporary_file_that_was_uploaded_leaves_the_drive_when_it_becomes_the_targe
     let tmp = tree.create(NodeId::ROOT, "tmp", Kind::File, at(0)).unwrap();
     seal(&mut tree, tmp, 7, at(0));
     let made = item("X", "R", "tmp", file());
-    tree.confirm(&made, Some((tmp, Some(Generation(1)))), at(0));
+    tree.confirm(&made, tmp, Sent::Content(Generation(1)), at(0));
     assert_eq!(steps(&tree, at(9)), [], "in step with the drive");
     tree.rename(
         (NodeId::ROOT, "tmp"),
@@ -192,7 +198,7 @@ fn a_name_is_vacated_before_it_is_reused() {
     seal(&mut tree, new, 7, at(0));
     assert_eq!(summary(&steps(&tree, at(9))), ["move A R/old over None"]);
     let a = tree.by_item(&ItemId::new("A")).unwrap().id;
-    tree.confirm(&item("A", "R", "old", file()), Some((a, None)), at(9));
+    tree.confirm(&item("A", "R", "old", file()), a, Sent::Place, at(9));
     assert_eq!(summary(&steps(&tree, at(9))), ["create R/a"]);
 }
 
@@ -207,10 +213,10 @@ fn a_swap_goes_through_a_name_of_its_own() {
         summary(&steps(&tree, at(9))),
         [format!("move A R/{aside} over None")]
     );
-    tree.confirm(&item("A", "R", &aside, file()), Some((a, None)), at(9));
+    tree.confirm(&item("A", "R", &aside, file()), a, Sent::Place, at(9));
     assert_eq!(summary(&steps(&tree, at(9))), ["move B R/a over None"]);
     let b = tree.by_item(&ItemId::new("B")).unwrap().id;
-    tree.confirm(&item("B", "R", "a", file()), Some((b, None)), at(9));
+    tree.confirm(&item("B", "R", "a", file()), b, Sent::Place, at(9));
     assert_eq!(summary(&steps(&tree, at(9))), ["move A R/b over None"]);
 }
 
@@ -232,13 +238,15 @@ fn a_folder_that_moves_into_the_new_holder_of_its_name_steps_aside_first() {
     );
     tree.confirm(
         &item("E", "R", &aside, ItemFacet::Folder),
-        Some((old, None)),
+        old,
+        Sent::Place,
         at(9),
     );
     assert_eq!(summary(&steps(&tree, at(9))), ["mkdir R/e"]);
     tree.confirm(
         &item("N", "R", "e", ItemFacet::Folder),
-        Some((new, None)),
+        new,
+        Sent::Place,
         at(9),
     );
     assert_eq!(summary(&steps(&tree, at(9))), ["move E N/a over None"]);
@@ -251,7 +259,7 @@ fn what_leaves_a_deleted_folder_for_a_new_one_of_its_name_steps_aside_first() {
     tree.apply(
         &[item("F", "D", "f", file())],
         Scope::Listing(dir),
-        &|_| false,
+        Terms::plain(&|_| false),
         at(0),
     );
     tree.rename((dir, "f"), (NodeId::ROOT, "f"), |_| false, at(0))
@@ -268,13 +276,14 @@ fn what_leaves_a_deleted_folder_for_a_new_one_of_its_name_steps_aside_first() {
         summary(&steps(&tree, at(9))),
         [format!("move F R/{aside} over None")]
     );
-    tree.confirm(&item("F", "R", &aside, file()), Some((pic, None)), at(9));
+    tree.confirm(&item("F", "R", &aside, file()), pic, Sent::Place, at(9));
     assert_eq!(summary(&steps(&tree, at(9))), ["delete D"]);
     tree.set_grave(ItemId::new("D"), None);
     assert_eq!(summary(&steps(&tree, at(9))), ["mkdir R/d"]);
     tree.confirm(
         &item("N", "R", "d", ItemFacet::Folder),
-        Some((new, None)),
+        new,
+        Sent::Place,
         at(9),
     );
     assert_eq!(summary(&steps(&tree, at(9))), ["move F N/f over None"]);
@@ -285,7 +294,12 @@ fn a_folder_is_deleted_after_everything_that_leaves_it() {
     let mut tree = tree(&[item("D", "R", "d", ItemFacet::Folder)]);
     let dir = tree.child(NodeId::ROOT, "d").unwrap().id;
     let inside = [item("F", "D", "f", file()), item("G", "D", "g", file())];
-    tree.apply(&inside, Scope::Listing(dir), &|_| false, at(0));
+    tree.apply(
+        &inside,
+        Scope::Listing(dir),
+        Terms::plain(&|_| false),
+        at(0),
+    );
     tree.unlink(dir, "f", false, at(0)).unwrap();
     tree.rename((dir, "g"), (NodeId::ROOT, "g"), |_| false, at(0))
         .unwrap();
@@ -297,7 +311,7 @@ fn a_folder_is_deleted_after_everything_that_leaves_it() {
     tree.set_grave(ItemId::new("F"), None);
     assert_eq!(summary(&steps(&tree, at(9))), ["move G R/g over None"]);
     let g = tree.by_item(&ItemId::new("G")).unwrap().id;
-    tree.confirm(&item("G", "R", "g", file()), Some((g, None)), at(9));
+    tree.confirm(&item("G", "R", "g", file()), g, Sent::Place, at(9));
     assert_eq!(summary(&steps(&tree, at(9))), ["delete D"]);
 }
 
@@ -305,7 +319,7 @@ fn a_folder_is_deleted_after_everything_that_leaves_it() {
 fn a_folder_with_a_thousand_pending_children_is_renamed_in_one_step() {
     let mut tree = tree(&[item("D", "R", "d", ItemFacet::Folder)]);
     let dir = tree.child(NodeId::ROOT, "d").unwrap().id;
-    tree.apply(&[], Scope::Listing(dir), &|_| false, at(0));
+    tree.apply(&[], Scope::Listing(dir), Terms::plain(&|_| false), at(0));
     for n in 0..1000 {
         let id = tree
             .create(dir, &format!("{n}"), Kind::File, at(5))
@@ -334,7 +348,8 @@ fn a_create_that_ends_after_its_file_was_deleted_leaves_a_deletion() {
     tree.unlink(NodeId::ROOT, "a", false, at(2)).unwrap();
     tree.confirm(
         &item("X", "R", "a", file()),
-        Some((pic, Some(Generation(1)))),
+        pic,
+        Sent::Content(Generation(1)),
         at(3),
     );
     assert_eq!(summary(&steps(&tree, at(9))), ["delete X"]);

@@ -1,6 +1,6 @@
 //! A drive in memory, for tests of the use cases: conditional, case-ignoring, and made to fail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
@@ -31,6 +31,14 @@ struct State {
     next: u64,
     calls: Vec<String>,
     offline: bool,
+    /// Items that listings lack.
+    hidden: HashSet<ItemId>,
+    /// What the next delta answers in place of its page.
+    resync: Option<bool>,
+    without_delta: bool,
+    no_listings: bool,
+    /// Another client renames this, to that, just before the next upload arrives.
+    rename_first: Option<(ItemId, String)>,
 }
 
 #[derive(Clone)]
@@ -140,7 +148,7 @@ impl MemoryDrive {
             .map(|it| {
                 let mut path = it.name.clone();
                 let mut at = &it.parent;
-                while at.as_str() != ROOT {
+                while ![ROOT, "TOP"].contains(&at.as_str()) {
                     let dir = &state.items[at];
                     path = format!("{}/{path}", dir.name);
                     at = &dir.parent;
@@ -192,6 +200,54 @@ impl MemoryDrive {
         state.touch(id);
     }
 
+    /// The drive forgets an item without a tombstone.
+    pub(super) fn forget(&self, id: &ItemId) {
+        if let Some(it) = self.state.lock().items.get_mut(id) {
+            it.deleted = true;
+        }
+    }
+
+    /// A deleted item comes back from the recycle bin.
+    pub(super) fn undelete(&self, id: &ItemId) {
+        let mut state = self.state.lock();
+        if let Some(it) = state.items.get_mut(id) {
+            it.deleted = false;
+        }
+        state.touch(id);
+    }
+
+    pub(super) fn refuse_delta(&self) {
+        self.state.lock().without_delta = true;
+    }
+
+    pub(super) fn fail_listings(&self, fail: bool) {
+        self.state.lock().no_listings = fail;
+    }
+
+    /// Another client moves an item.
+    pub(super) fn shift(&self, id: &ItemId, parent: &str, name: &str) {
+        let mut state = self.state.lock();
+        let stored = state.items.get_mut(id).expect("a known item");
+        (stored.parent, stored.name) = (ItemId::new(parent), name.to_owned());
+        stored.version += 1;
+        state.touch(id);
+    }
+
+    /// Listings lack an item that is there.
+    pub(super) fn hide(&self, id: &ItemId) {
+        self.state.lock().hidden.insert(id.clone());
+    }
+
+    /// The next link is refused as too old.
+    pub(super) fn lose_track(&self, keep_local: bool) {
+        self.state.lock().resync = Some(keep_local);
+    }
+
+    /// Another client renames an item just before the next upload arrives.
+    pub(super) fn rename_before_upload(&self, id: &ItemId, name: &str) {
+        self.state.lock().rename_first = Some((id.clone(), name.to_owned()));
+    }
+
     pub(super) fn version(&self, id: &ItemId) -> u64 {
         self.state.lock().items[id].version
     }
@@ -215,11 +271,17 @@ impl Drive for MemoryDrive {
     async fn children(&self, folder: &ItemId) -> Result<Vec<Item>, DriveError> {
         let mut state = self.state.lock();
         state.call(format!("children {folder}"))?;
+        if state.no_listings {
+            return Err(DriveError::Unavailable {
+                what: "no listings now".into(),
+                retry_after: None,
+            });
+        }
         state.parent_exists(folder)?;
         Ok(state
             .items
             .iter()
-            .filter(|(_, it)| !it.deleted && it.parent == *folder)
+            .filter(|(id, it)| !it.deleted && it.parent == *folder && !state.hidden.contains(*id))
             .map(|(id, it)| describe(id, it))
             .collect())
     }
@@ -232,6 +294,17 @@ impl Drive for MemoryDrive {
             return Err(DriveError::NameTaken);
         }
         let id = state.add(parent, name, None);
+        state.item(&id)
+    }
+
+    async fn folder_at(&self, path: &str) -> Result<Item, DriveError> {
+        let mut state = self.state.lock();
+        state.call(format!("folder {path}"))?;
+        let parent = ItemId::new("TOP");
+        let id = match state.holder(&parent, path) {
+            Some(id) => id,
+            None => state.add(&parent, path, None),
+        };
         state.item(&id)
     }
 
@@ -254,6 +327,10 @@ impl Drive for MemoryDrive {
             }
             UploadTarget::Replace { id, held } => {
                 state.call(format!("replace {id}"))?;
+                if let Some((id, name)) = state.rename_first.take() {
+                    state.items.get_mut(&id).expect("a known item").name = name;
+                    state.touch(&id);
+                }
                 let now = state.item(&id)?;
                 if held.is_some() && held != now.etag {
                     return Err(DriveError::Conflict);
@@ -320,6 +397,16 @@ impl Drive for MemoryDrive {
     async fn delta(&self, from: DeltaFrom) -> Result<DeltaPage, DriveError> {
         let mut state = self.state.lock();
         state.call("delta".into())?;
+        if state.without_delta {
+            return Err(DriveError::NotSupported("delta".into()));
+        }
+        if let (Some(keep_local), DeltaFrom::Link(_)) = (state.resync, &from) {
+            state.resync = None;
+            return Err(DriveError::Resync {
+                start: None,
+                keep_local,
+            });
+        }
         let start = match from {
             DeltaFrom::Now => state.log.len(),
             DeltaFrom::Start => 0,

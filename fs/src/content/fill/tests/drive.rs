@@ -86,6 +86,10 @@ impl Drive for Scripted {
     async fn create_folder(&self, _: &ItemId, _: &str) -> Result<Item, DriveError> {
         no()
     }
+    async fn folder_at(&self, _: &str) -> Result<Item, DriveError> {
+        no()
+    }
+
     async fn upload(&self, _: Upload) -> Result<Item, DriveError> {
         no()
     }
