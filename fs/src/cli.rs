@@ -5,6 +5,7 @@
 
 mod commands;
 mod config;
+mod deletions;
 mod flush;
 mod helper;
 pub mod login;
@@ -63,6 +64,7 @@ fn obey(matches: &ArgMatches) -> Result<(), Failure> {
         "unmount" => unmount::run(own, &load(own)?.settings),
         "status" => status::run(own, &load(own)?.settings),
         "flush" => flush::run(own, &load(own)?.settings),
+        "deletions" => deletions::run(own, &load(own)?.settings),
         "retry" => retry::run(&load(own)?.settings),
         "config" => match own.subcommand() {
             Some(("check", own)) => config::check(&load(own)?),

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::report::{Facts, Report};
 pub use self::socket::{Socket, SocketError};
+use crate::tree::Withheld;
+use crate::vfs::Decision;
 
 /// What an operator can ask, one JSON object a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,13 @@ pub enum Order {
     Flush,
     /// Try again what the drive has refused.
     Retry,
+    /// Which removals on the drive wait for a decision.
+    Deletions,
+    /// Decide about them.
+    Decide {
+        /// How.
+        decision: Decision,
+    },
     /// Unmount, and end the daemon.
     Unmount,
 }
@@ -36,6 +45,8 @@ pub enum Answer {
     Report(Box<Report>),
     /// How many changes are tried again.
     Retried(usize),
+    /// What waits for a decision.
+    Withheld(Withheld),
     /// The order was not understood.
     Refused(String),
 }

@@ -42,6 +42,7 @@ pub(super) fn all() -> Command {
             status(),
             flush(),
             with_settings(Command::new("retry").about("Try again what the drive has refused")),
+            deletions(),
             config(),
             completions(),
             man(),
@@ -143,6 +144,18 @@ fn flush() -> Command {
             .about("Send what is pending now")
             .arg(flag("wait", "Until the drive has everything"))
             .after_help("Example, before a machine is moved:\n  tuyunfs flush --wait"),
+    )
+}
+
+fn deletions() -> Command {
+    with_settings(
+        Command::new("deletions")
+            .about("Show or decide what the drive says is gone, when that is suspiciously much")
+            .arg(flag("accept", "Remove it here too").conflicts_with("restore"))
+            .arg(flag("restore", "Send again what is here"))
+            .after_help(
+                "More removals at once than drive.delete_guard are held back until you decide.",
+            ),
     )
 }
 

@@ -13,7 +13,7 @@ pub(super) fn run(settings: &Settings) -> Result<(), Failure> {
         Answer::Retried(count) => say(&format!(
             "{count} changes are tried again; see how it went with `tuyunfs status`\n"
         )),
-        Answer::Report(_) | Answer::Refused(_) => Err(Failure::new(
+        Answer::Report(_) | Answer::Withheld(_) | Answer::Refused(_) => Err(Failure::new(
             Code::Failure,
             "the daemon gave another answer than was asked for",
         )

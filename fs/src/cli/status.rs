@@ -115,6 +115,15 @@ fn as_text(report: &Report, now: SystemTime) -> String {
             local.open_files
         ),
     );
+    if local.withheld > 0 {
+        line(
+            "deletions",
+            format!(
+                "{} files and folders that the drive says are gone are kept: see `tuyunfs deletions`",
+                local.withheld
+            ),
+        );
+    }
     if !local.parked.is_empty() {
         line(
             "parked",

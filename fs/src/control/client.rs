@@ -9,8 +9,11 @@ use tuyun_chassis::exit::{Code, Explain};
 
 use super::{Answer, Order, Report};
 
-/// How long a daemon may take to answer; it never waits for the network to do so.
+/// How long a daemon may take to answer; it rarely waits for the network to do so.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A decision may have to make a folder on the drive first, within `mount.timeout`.
+const DECIDED: Duration = Duration::from_mins(5);
 
 /// The longest answer: ten thousand parked changes with their reasons.
 const LONGEST: u64 = 8 << 20;
@@ -75,10 +78,14 @@ pub fn ask(socket: &Path, order: Order) -> Result<Answer, AskError> {
         io::ErrorKind::PermissionDenied => AskError::NotAllowed(socket.to_owned()),
         _ => silent(source),
     })?;
+    let patience = match order {
+        Order::Decide { .. } => DECIDED,
+        _ => PATIENCE,
+    };
     let mut line = serde_json::to_vec(&order).map_err(|error| silent(error.into()))?;
     line.push(b'\n');
     let talk = |mut stream: UnixStream| -> io::Result<Answer> {
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.write_all(&line)?;
         let mut answer = String::new();
@@ -98,7 +105,7 @@ pub fn ask(socket: &Path, order: Order) -> Result<Answer, AskError> {
 pub fn report(socket: &Path, order: Order) -> Result<Report, AskError> {
     match ask(socket, order)? {
         Answer::Report(report) => Ok(*report),
-        Answer::Retried(_) | Answer::Refused(_) => Err(AskError::Refused(
+        Answer::Retried(_) | Answer::Withheld(_) | Answer::Refused(_) => Err(AskError::Refused(
             "another answer than was asked for".into(),
         )),
     }

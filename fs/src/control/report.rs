@@ -156,6 +156,12 @@ fn degraded(sign_in: &SignIn, remote: &SyncStatus, local: &Status) -> Option<Str
     if let Some(why) = &remote.trouble {
         return Some(format!("the drive cannot be reached: {why}"));
     }
+    if local.withheld > 0 {
+        return Some(format!(
+            "the drive says that {} files and folders are gone at once, decide with `tuyunfs deletions`",
+            local.withheld
+        ));
+    }
     local
         .paused
         .as_ref()

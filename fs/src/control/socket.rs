@@ -161,7 +161,7 @@ async fn attend(stream: UnixStream, facts: &Facts, leave: &CancellationToken) ->
     let mut read = BufReader::new(read.take(LONGEST));
     tokio::time::timeout(PATIENCE, read.read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Order>(&line) {
-        Ok(order) => carry_out(order, facts, leave),
+        Ok(order) => carry_out(order, facts, leave).await,
         Err(error) => Answer::Refused(format!("not an order: {error}")),
     };
     let mut text = serde_json::to_vec(&answer)?;
@@ -169,17 +169,33 @@ async fn attend(stream: UnixStream, facts: &Facts, leave: &CancellationToken) ->
     tokio::time::timeout(PATIENCE, write.write_all(&text)).await?
 }
 
-fn carry_out(order: Order, facts: &Facts, leave: &CancellationToken) -> Answer {
+async fn carry_out(order: Order, facts: &Facts, leave: &CancellationToken) -> Answer {
     match order {
         Order::Status => {}
         Order::Flush => facts.hurry(),
         Order::Retry => return Answer::Retried(facts.vfs.retry_parked()),
+        Order::Deletions => return Answer::Withheld(facts.vfs.withheld()),
+        Order::Decide { decision } => {
+            let (_, _, root) = &facts.drive;
+            if let Err(error) = facts.vfs.decide(decision, root).await {
+                return Answer::Refused(chain(&error));
+            }
+            tracing::info!(?decision, "an operator decided about the drive's deletions");
+            facts.hurry();
+        }
         Order::Unmount => {
             tracing::info!("stopping, as asked by an operator");
             leave.cancel();
         }
     }
     Answer::Report(Box::new(facts.report()))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", chain(cause)),
+        None => error.to_string(),
+    }
 }
 
 #[cfg(test)]

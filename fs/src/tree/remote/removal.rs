@@ -7,14 +7,23 @@
 use std::collections::HashSet;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::node::Kind;
 use super::super::{Item, ItemId, NodeId, Tree};
 use super::{Effects, Scope, Taking, Terms, Writing};
 
+/// Paths that a person is shown; of more, only the number.
+const SHOWN: usize = 1000;
+
 /// What a person is asked about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withheld {
-    /// Paths of files that the drive says are gone, those with their bytes here first.
+    /// How many files.
+    pub count: usize,
+    /// How many of them have their bytes here, and could be sent again.
+    pub here: usize,
+    /// Their paths, and whether their bytes are here: those first that are. At most 1,000.
     pub files: Vec<(String, bool)>,
     /// How many folders.
     pub folders: usize,
@@ -85,7 +94,10 @@ impl Tree {
                 Kind::Directory | Kind::Hidden => all.folders += 1,
             }
         }
+        all.count = all.files.len();
+        all.here = all.files.iter().filter(|file| file.1).count();
         all.files.sort_by(|a, b| (!a.1, &a.0).cmp(&(!b.1, &b.0)));
+        all.files.truncate(SHOWN);
         all
     }
 
