@@ -72,6 +72,8 @@ impl Core {
                 drive_has_versions: versions,
             },
         ));
+        let root = settings.drive.root.as_str();
+        recovery.ledger.books().tree.set_root_path(root);
         let link = recovery.fact(LINK_FACT);
         let vfs = Vfs::new(
             recovery.ledger,

@@ -16,6 +16,7 @@ mod own;
 mod remote;
 mod reply;
 mod rows;
+mod spelling;
 
 pub use conflict::conflict_name;
 pub use ids::{ContentId, Generation, HandleId, NodeId};
@@ -28,3 +29,4 @@ pub use own::YOUNG;
 pub use remote::{Effects, Scope, Terms, Withheld, Writing};
 pub use reply::Sent;
 pub use rows::{Batch, Stored, decode, encode};
+pub use spelling::{is_odd, shown, shown_text, stored};

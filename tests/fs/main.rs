@@ -2,6 +2,7 @@
 
 mod files;
 mod messages;
+mod names;
 mod remote;
 mod requests;
 mod restart;

@@ -73,7 +73,11 @@ impl Mount {
                     .as_table_mut()
                     .expect("a section")
             };
-            target.insert(name.to_owned(), toml::Value::String(value));
+            let number = value.parse().map(toml::Value::Integer);
+            target.insert(
+                name.to_owned(),
+                number.unwrap_or(toml::Value::String(value)),
+            );
         };
         set("state_dir", at("state").display().to_string());
         set("drive.login_url", cloud.0.login_url().to_owned());
@@ -172,6 +176,18 @@ impl Mount {
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// A command of `tuyunfs` with these settings: what it prints.
+    ///
+    /// # Panics
+    /// It does not succeed.
+    pub fn tuyunfs(&self, arguments: &[&str]) -> String {
+        let config = self.config.display().to_string();
+        let done = run("tuyunfs", &[arguments, &["--config", &config]].concat());
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "tuyunfs {arguments:?}: {said}");
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// `tuyunfs status --json`.

@@ -10,6 +10,8 @@
 //!   under a gate that the notifying thread passes before each batch.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,7 +20,7 @@ use fuser::{INodeNo, Notifier};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::ports::Invalidate;
-use crate::tree::NodeId;
+use crate::tree::{NodeId, shown};
 
 /// How long the kernel may remember. An hour bounds the harm of a notice that got lost; a tenth
 /// of it would already cost a request for every picture that is looked at now and then.
@@ -105,7 +107,8 @@ impl KernelMemory {
 
     fn pass_on(&self, news: &News, notifier: &Notifier) {
         for (parent, name) in &news.entries {
-            report(notifier.inval_entry(INodeNo(parent.0), name.as_ref()));
+            let name = shown(name);
+            report(notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(&name)));
         }
         for (node, content) in &news.nodes {
             // A negative offset leaves the pages alone and drops the attributes.

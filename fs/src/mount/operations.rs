@@ -5,6 +5,7 @@
 //! answered once with ENOSYS where the kernel then helps itself: locks, seeking, copying.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -31,12 +32,11 @@ pub(super) struct Operations {
 }
 
 impl Operations {
-    fn begin(&self, parent: INodeNo, name: &OsStr) -> Option<(Arc<Replies>, NodeId, String)> {
-        Some((
-            self.replies.clone(),
-            NodeId(parent.0),
-            name.to_str()?.to_owned(),
-        ))
+    /// The folder, and the name as the drive stores it.
+    fn begin(&self, parent: INodeNo, name: &OsStr) -> (Arc<Replies>, NodeId, String) {
+        let (io, parent) = (self.replies.clone(), NodeId(parent.0));
+        let name = io.vfs.spelling(parent, name.as_bytes());
+        (io, parent, name)
     }
 }
 
@@ -56,12 +56,10 @@ impl Filesystem for Operations {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let Some((io, parent, name)) = self.begin(parent, name) else {
-            return reply.error(Errno::ENOENT);
-        };
-        let came = io.memory.came();
+        let (io, parent) = (self.replies.clone(), NodeId(parent.0));
+        let (came, name) = (io.memory.came(), name.as_bytes().to_owned());
         self.answers.run(async move {
-            match io.vfs.lookup(parent, &name).await {
+            match io.vfs.lookup_shown(parent, &name).await {
                 Ok(attr) => io.entry(reply, came, &attr),
                 Err(VfsError::NotFound) => io.absence(reply, came),
                 Err(error) => reply.error(note(&error)),
@@ -128,9 +126,7 @@ impl Filesystem for Operations {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        let Some((io, parent, name)) = self.begin(parent, name) else {
-            return reply.error(Errno::EILSEQ);
-        };
+        let (io, parent, name) = self.begin(parent, name);
         if !decode::is_plain_file(mode) {
             return reply.error(Errno::EPERM); // as mknod(2) says for what cannot be stored
         }
@@ -152,9 +148,7 @@ impl Filesystem for Operations {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let Some((io, parent, name)) = self.begin(parent, name) else {
-            return reply.error(Errno::EILSEQ);
-        };
+        let (io, parent, name) = self.begin(parent, name);
         let (came, owner) = (io.memory.came(), (req.uid(), req.gid()));
         self.answers.run(async move {
             let new = match io.vfs.mkdir(parent, &name, decode::mode(mode)).await {
@@ -169,17 +163,13 @@ impl Filesystem for Operations {
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let Some((io, parent, name)) = self.begin(parent, name) else {
-            return reply.error(Errno::ENOENT);
-        };
+        let (io, parent, name) = self.begin(parent, name);
         self.answers
             .run(async move { done(reply, io.vfs.unlink(parent, &name).await) });
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let Some((io, parent, name)) = self.begin(parent, name) else {
-            return reply.error(Errno::ENOENT);
-        };
+        let (io, parent, name) = self.begin(parent, name);
         self.answers
             .run(async move { done(reply, io.vfs.rmdir(parent, &name).await) });
     }
@@ -194,12 +184,8 @@ impl Filesystem for Operations {
         flags: fuser::RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let Some((io, parent, name)) = self.begin(parent, name) else {
-            return reply.error(Errno::ENOENT);
-        };
-        let Some((_, to, to_name)) = self.begin(newparent, newname) else {
-            return reply.error(Errno::EILSEQ);
-        };
+        let (io, parent, name) = self.begin(parent, name);
+        let (_, to, to_name) = self.begin(newparent, newname);
         let Some(flags) = decode::rename_flags(flags) else {
             return reply.error(Errno::EINVAL);
         };
@@ -232,9 +218,7 @@ impl Filesystem for Operations {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let Some((io, parent, name)) = self.begin(parent, name) else {
-            return reply.error(Errno::EILSEQ);
-        };
+        let (io, parent, name) = self.begin(parent, name);
         let (came, owner, mode) = (io.memory.came(), (req.uid(), req.gid()), decode::mode(mode));
         let (open, exclusive) = (
             decode::open_mode(OpenFlags(flags)),

@@ -1,5 +1,7 @@
 //! Answers to the kernel, and what it may remember of them.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +14,7 @@ use super::Appearance;
 use super::errno::errno;
 use super::folders::{Entry, Folders};
 use super::invalidate::{Came, KernelMemory};
+use crate::tree;
 use crate::vfs::{Attr, Kind, NodeId, OpenMode, SetAttr, Vfs, VfsError};
 
 /// Inode numbers are never used twice, so their generation never changes.
@@ -128,7 +131,8 @@ impl Replies {
                 Kind::Directory => FileType::Directory,
                 Kind::File | Kind::Hidden => FileType::RegularFile,
             };
-            if reply.add(INodeNo(entry.node.0), at, kind, &entry.name) {
+            let name = tree::shown(&entry.name);
+            if reply.add(INodeNo(entry.node.0), at, kind, OsStr::from_bytes(&name)) {
                 break;
             }
         }
@@ -161,7 +165,9 @@ impl Replies {
         }
         self.memory.send(came, |ttl: Duration| {
             for (at, entry, attr) in &shown {
-                if reply.add(attr.ino, *at, &entry.name, &ttl, attr, GENERATION) {
+                let name = tree::shown(&entry.name);
+                let name = OsStr::from_bytes(&name);
+                if reply.add(attr.ino, *at, name, &ttl, attr, GENERATION) {
                     break;
                 }
             }

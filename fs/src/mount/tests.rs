@@ -153,14 +153,9 @@ async fn what_cannot_be_stored_is_refused_by_its_number() {
             number(fs::hard_link(&file, point.join("hard"))),
             libc::EPERM
         );
-        assert_eq!(number(fs::create_dir(point.join("a:b"))), libc::EINVAL);
+        assert_eq!(number(fs::create_dir(point.join("con"))), libc::EINVAL);
         assert_eq!(number(fs::create_dir(&file)), libc::EEXIST);
         assert_eq!(number(fs::create_dir(file.join("below"))), libc::ENOTDIR);
-        let odd = std::ffi::OsString::from(point.join("x"));
-        let odd = [std::os::unix::ffi::OsStringExt::into_vec(odd), vec![0xff]].concat();
-        let odd: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(odd);
-        assert_eq!(number(fs::write(&odd, b"")), libc::EILSEQ);
-        assert_eq!(number(fs::metadata(&odd).map(drop)), libc::ENOENT);
         let fifo = rustix::fs::mknodat(
             rustix::fs::CWD,
             point.join("fifo"),

@@ -4,6 +4,8 @@ use std::time::SystemTime;
 
 use jiff::{Timestamp, tz::TimeZone};
 
+use super::name::{SEGMENT_UNITS, units};
+
 /// `name (conflict HOST YYYY-MM-DD HHMMSS).ext`, the time in UTC.
 #[must_use]
 pub fn conflict_name(name: &str, host: &str, now: SystemTime) -> String {
@@ -14,11 +16,25 @@ pub fn conflict_name(name: &str, host: &str, now: SystemTime) -> String {
                 .to_string()
         })
         .unwrap_or_default();
+    let tail = format!(" (conflict {host} {stamp})");
     // A leading dot begins a hidden name, not an extension.
     match name.rfind('.').filter(|at| *at > 0) {
-        Some(at) => format!("{} (conflict {host} {stamp}){}", &name[..at], &name[at..]),
-        None => format!("{name} (conflict {host} {stamp})"),
+        Some(at) => shortened(&name[..at], &format!("{tail}{}", &name[at..])),
+        None => shortened(name, &tail),
     }
+}
+
+/// A name and its tail, the name cut where the drive would find both too long.
+fn shortened(name: &str, tail: &str) -> String {
+    let room = SEGMENT_UNITS.saturating_sub(units(tail));
+    let mut left = room;
+    let fits = |c: &char| {
+        let fits = c.len_utf16() <= left;
+        left = left.saturating_sub(c.len_utf16());
+        fits
+    };
+    let kept: String = name.chars().take_while(fits).collect();
+    kept + tail
 }
 
 #[cfg(test)]
@@ -37,5 +53,8 @@ mod tests {
             conflict_name(".env", "nas", at),
             ".env (conflict nas 2026-11-18 110640)"
         );
+        let long = conflict_name(&format!("{}.jpg", "图".repeat(251)), "nas", at);
+        assert_eq!(units(&long), SEGMENT_UNITS);
+        assert!(long.ends_with("图 (conflict nas 2026-11-18 110640).jpg"));
     }
 }

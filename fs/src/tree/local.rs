@@ -50,7 +50,7 @@ impl Tree {
         if self.variant(parent, name).is_some() {
             return Err(NameError::Exists);
         }
-        name::check(name)?;
+        self.check_place(parent, name, None)?;
         let place = Place {
             parent,
             name: name.to_owned(),
@@ -126,7 +126,7 @@ impl Tree {
         if let Some(target) = &target {
             self.may_displace(&source, target, to.1)?;
         } else if from != to {
-            name::check(to.1)?;
+            self.check_place(to.0, to.1, Some(source.id))?;
         }
         let displaced = target.map(|target| self.displace(source.id, target, &open, now));
         let place = Place {
@@ -166,6 +166,23 @@ impl Tree {
             (node.place, node.ctime) = (other.place.clone(), now);
         });
         Ok((one.id, other.id))
+    }
+
+    /// Whether the drive can store something here: the name by itself, the whole path, and the
+    /// paths of all that comes along.
+    fn check_place(
+        &self,
+        parent: NodeId,
+        name: &str,
+        moved: Option<NodeId>,
+    ) -> Result<(), BadName> {
+        name::check(name)?;
+        let below = moved.map_or(0, |id| self.depth_units(id));
+        // The slash before the first part is not counted.
+        if self.path_units(parent) + name::units(name) + below > name::PATH_UNITS {
+            return Err(BadName::PathTooLong);
+        }
+        Ok(())
     }
 
     fn may_displace(&self, source: &Node, target: &Node, name: &str) -> Result<(), NameError> {

@@ -12,7 +12,10 @@ const FORBIDDEN: &[char] = &['"', '*', ':', '<', '>', '?', '/', '\\', '|'];
 const RESERVED: &[&str] = &["con", "prn", "aux", "nul"];
 
 /// Longest segment, in UTF-16 units, as SharePoint counts.
-const SEGMENT_UNITS: usize = 255;
+pub(super) const SEGMENT_UNITS: usize = 255;
+
+/// Longest path from the drive's root on, in UTF-16 units, slashes included.
+pub(super) const PATH_UNITS: usize = 400;
 
 /// Why the drive would not store a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +26,9 @@ pub enum BadName {
     /// More than 255 units.
     #[error("the name is longer than OneDrive's 255 characters")]
     TooLong,
+    /// With all that is above it.
+    #[error("the path is longer than OneDrive's 400 characters, counted from the drive's root")]
+    PathTooLong,
     /// Has a character that cannot be stored.
     #[error("OneDrive cannot store the character {0:?} in a name")]
     Character(char),
@@ -42,7 +48,7 @@ pub fn check(name: &str) -> Result<(), BadName> {
     if matches!(name, "" | "." | "..") {
         return Err(BadName::NotAName);
     }
-    if name.encode_utf16().count() > SEGMENT_UNITS {
+    if units(name) > SEGMENT_UNITS {
         return Err(BadName::TooLong);
     }
     if let Some(odd) = name
@@ -58,6 +64,11 @@ pub fn check(name: &str) -> Result<(), BadName> {
         return Err(BadName::Reserved);
     }
     Ok(())
+}
+
+/// Length as the service counts it.
+pub(super) fn units(name: &str) -> usize {
+    name.encode_utf16().count()
 }
 
 fn is_reserved(lower: &str) -> bool {

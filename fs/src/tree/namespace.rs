@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
 
+use super::name::units;
 use super::node::{Baseline, Grave, Kind, Node, Place};
 use super::own::OwnWrites;
 use super::rows::{Batch, Stored, encode};
+use super::spelling::shown_text;
 use super::{ContentId, Fold, Generation, ItemId, NodeId};
 
 /// All that is known of the mounted folder.
@@ -27,6 +29,8 @@ pub struct Tree {
     garbage: Vec<ContentId>,
     pub(super) own: OwnWrites,
     pub(super) host: String,
+    /// Length of the mounted folder's own path on the drive.
+    above: usize,
 }
 
 impl Tree {
@@ -46,6 +50,7 @@ impl Tree {
             garbage: Vec::new(),
             own: OwnWrites::default(),
             host,
+            above: 0,
         };
         for grave in stored.graves {
             tree.taken.insert(
@@ -157,19 +162,53 @@ impl Tree {
         self.taken.get(&(parent.clone(), Fold::of(name)))
     }
 
-    /// The path below the mount's root, without a leading slash; empty for the root itself, and
-    /// `None` for what is not linked anywhere.
+    /// The path below the mount's root as applications spell it, without a leading slash; empty for
+    /// the root itself, and `None` for what is not linked anywhere.
     #[must_use]
     pub fn path(&self, id: NodeId) -> Option<String> {
         let mut names = Vec::new();
         let mut at = self.nodes.get(&id)?;
         while at.id != NodeId::ROOT {
             let place = at.place.as_ref()?;
-            names.push(place.name.as_str());
+            names.push(shown_text(&place.name));
             at = self.nodes.get(&place.parent)?;
         }
         names.reverse();
         Some(names.join("/"))
+    }
+
+    /// Says where on the drive the mounted folder is: paths are limited from the drive's root on.
+    pub fn set_root_path(&mut self, path: &str) {
+        let parts = path.split('/').filter(|part| !part.is_empty());
+        self.above = parts.map(|part| 1 + units(part)).sum();
+    }
+
+    /// Length of a node's path from the drive's root on, as the service counts it.
+    pub(super) fn path_units(&self, id: NodeId) -> usize {
+        let mut sum = self.above;
+        let mut at = self.nodes.get(&id);
+        while let Some(place) = at.and_then(|node| node.place.as_ref()) {
+            sum += 1 + units(&place.name);
+            at = self.nodes.get(&place.parent);
+        }
+        sum
+    }
+
+    /// Length of the longest path below a node, from the node on.
+    pub(super) fn depth_units(&self, id: NodeId) -> usize {
+        let mut longest = 0;
+        let mut open = vec![(id, 0)];
+        while let Some((id, sum)) = open.pop() {
+            longest = longest.max(sum);
+            open.extend(self.children(id).map(|node| {
+                let own = node
+                    .place
+                    .as_ref()
+                    .map_or(0, |place| 1 + units(&place.name));
+                (node.id, sum + own)
+            }));
+        }
+        longest
     }
 
     /// Whether `inner` is `outer` or lies below it.

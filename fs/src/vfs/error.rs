@@ -78,7 +78,7 @@ impl From<NameError> for VfsError {
             NameError::NotDirectory => Self::NotDirectory,
             NameError::IsDirectory => Self::IsDirectory,
             NameError::IntoItself => Self::InvalidArgument,
-            NameError::Bad(BadName::TooLong) => Self::NameTooLong,
+            NameError::Bad(BadName::TooLong | BadName::PathTooLong) => Self::NameTooLong,
             NameError::Bad(bad) => Self::InvalidName(bad),
         }
     }

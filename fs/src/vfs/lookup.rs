@@ -7,6 +7,7 @@
 use tuyun_protocol::ImagePath;
 
 use super::{Attr, Kind, Listed, NodeId, Space, Vfs, VfsError};
+use crate::tree;
 
 /// What is reported as the size of a drive that does not tell: large enough that nobody refuses
 /// to write, and a power of two that stands out. The drive's own 507 speaks when it is full.
@@ -36,6 +37,40 @@ impl Vfs {
         match self.lookup_known(parent, name)? {
             Known::As(attr) => Ok(attr),
             Known::Absent | Known::Not => Err(VfsError::NotFound),
+        }
+    }
+
+    /// How the drive stores an application's name for something in a folder. Where a stored name
+    /// is shown as it stands and nothing else has that name, it is that one.
+    #[must_use]
+    pub fn spelling(&self, parent: NodeId, name: &[u8]) -> String {
+        let stored = tree::stored(name);
+        let Ok(raw) = std::str::from_utf8(name) else {
+            return stored;
+        };
+        if raw != stored && tree::is_odd(raw) {
+            let books = self.ledger.books();
+            let has = |name| books.tree.child(parent, name).is_some();
+            if has(raw) && !has(&stored) {
+                return raw.to_owned();
+            }
+        }
+        stored
+    }
+
+    /// The same as [`lookup`](Self::lookup), of a name as applications spell it.
+    ///
+    /// # Errors
+    /// It is absent, or cannot be known at present.
+    pub async fn lookup_shown(&self, parent: NodeId, name: &[u8]) -> Result<Attr, VfsError> {
+        let stored = self.spelling(parent, name);
+        match self.lookup(parent, &stored).await {
+            // Only now is the folder known, and with it what is spelt oddly there.
+            Err(VfsError::NotFound) if self.spelling(parent, name) != stored => {
+                let odd = self.spelling(parent, name);
+                self.lookup(parent, &odd).await
+            }
+            other => other,
         }
     }
 
@@ -151,7 +186,7 @@ impl Vfs {
     pub async fn resolve(&self, path: &ImagePath) -> Result<Attr, VfsError> {
         let mut at = self.attr_now(NodeId::ROOT)?;
         for name in path.as_str().split('/').filter(|name| !name.is_empty()) {
-            at = match self.lookup(at.node, name).await {
+            at = match self.lookup_shown(at.node, name.as_bytes()).await {
                 // A file where a folder should be: there is nothing below it.
                 Err(VfsError::NotDirectory) => return Err(VfsError::NotFound),
                 other => other?,

@@ -167,7 +167,13 @@ impl Taking<'_, '_> {
             }
         }
         all.retain(|id| self.tree.node(*id).is_some_and(|n| n.withheld.is_none()));
-        if self.terms.guard.is_some_and(|most| all.len() > most) {
+        // What goes with the mounted folder itself waits for the same decision.
+        let rootless = self
+            .tree
+            .node(NodeId::ROOT)
+            .is_some_and(|root| root.withheld.is_some());
+        let guard = if rootless { Some(0) } else { self.terms.guard };
+        if guard.is_some_and(|most| all.len() > most) {
             self.effects.withheld += all.len();
             for id in all {
                 self.tree.withhold(id, self.now);
