@@ -4,17 +4,17 @@
 //! tags by itself. So a refusal is looked into before it counts: the item is fetched, and content
 //! decides first, by hash and size; tags second (`graph-api.md`, traps T4 and T15).
 
+mod clash;
+mod gone;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::ledger::{Books, Ledger};
+use super::ledger::Ledger;
 use super::plan::{Step, sent};
 use crate::content::store::Store;
 use crate::ports::{Drive, DriveError, Update, Upload, UploadTarget};
-use crate::tree::{
-    ETag, Held, Item, ItemFacet, ItemId, Kind, Node, NodeId, Parked, QuickXorHash, Sent, Terms,
-    Tree,
-};
+use crate::tree::{Held, Item, ItemFacet, ItemId, Node, NodeId, Parked, Sent, Tree};
 
 /// What became of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,34 +137,6 @@ impl Settle {
         }
     }
 
-    /// Lets everything that is parked run again.
-    pub(super) fn unpark(&self, now: SystemTime) -> usize {
-        let (count, _ticket) = self.ledger.change(|books| {
-            let nodes: Vec<NodeId> = books
-                .tree
-                .pending()
-                .filter(|n| n.parked.is_some())
-                .map(|n| n.id)
-                .collect();
-            let graves: Vec<_> = books
-                .tree
-                .graves()
-                .filter(|g| g.parked.is_some())
-                .cloned()
-                .collect();
-            let count = nodes.len() + graves.len();
-            for id in nodes {
-                books.tree.edit(id, now, |node| node.parked = None);
-            }
-            for mut grave in graves {
-                grave.parked = None;
-                books.tree.set_grave(grave.item.clone(), Some(grave));
-            }
-            count
-        });
-        count
-    }
-
     async fn create_folder(
         &self,
         node: NodeId,
@@ -258,310 +230,6 @@ impl Settle {
         }
     }
 
-    /// The name of a new file exists on the drive: our own reply was lost, or somebody was first.
-    async fn name_taken(
-        &self,
-        node: NodeId,
-        parent: &ItemId,
-        name: &str,
-        held: &Held,
-    ) -> Result<Outcome, DriveError> {
-        let item = match self.drive.child(parent, name).await {
-            // Not visible yet, or held by a running upload session.
-            Err(DriveError::NotFound) => return Ok(Outcome::Again),
-            other => other?,
-        };
-        if self.is_ours(&item, held).await? {
-            self.take(node, &item, Sent::Content(held.generation), |_| {})
-                .await;
-        } else {
-            self.both(node, &item).await;
-        }
-        Ok(Outcome::Done)
-    }
-
-    /// The item was changed since we last saw it.
-    async fn conflict(
-        &self,
-        node: NodeId,
-        id: &ItemId,
-        held: &Held,
-    ) -> Result<Outcome, DriveError> {
-        let item = match self.drive.item(id).await {
-            Err(DriveError::NotFound) => return self.missing(node, id).await,
-            other => other?,
-        };
-        if self.is_ours(&item, held).await? {
-            self.take(node, &item, Sent::Content(held.generation), |_| {})
-                .await;
-            return Ok(Outcome::Done);
-        }
-        let known = {
-            let books = self.ledger.books();
-            books.tree.node(node).and_then(|node| node.baseline.clone())
-        };
-        let same_bytes = known
-            .as_ref()
-            .is_some_and(|base| match (base.hash, hash_of(&item)) {
-                (Some(ours), Some(theirs)) => ours == theirs && base.size == item.size,
-                _ => base.ctag.is_some() && base.ctag == item.ctag,
-            });
-        if same_bytes {
-            // Only its tags moved: our content goes on top of the version that it has now.
-            self.take(node, &item, Sent::Nothing, |_| {}).await;
-            return Ok(Outcome::Again);
-        }
-        self.both(node, &item).await;
-        Ok(Outcome::Done)
-    }
-
-    /// Keeps both: the remote file under the name, ours beside it.
-    async fn both(&self, node: NodeId, item: &Item) {
-        let now = SystemTime::now();
-        let (names, ticket) = self.ledger.change(|books| {
-            let before = books.tree.node(node).and_then(|node| node.place.clone());
-            books.tree.keep_both(node, Some(item), now);
-            let after = books.tree.node(node).and_then(|node| node.place.clone());
-            (before, after)
-        });
-        if let (Some(before), Some(after)) = &names {
-            tracing::warn!(
-                name = before.name,
-                copy = after.name,
-                "changed here and on the drive: the drive's version keeps the name, ours is beside it"
-            );
-            self.ledger.invalidate_entry(before.parent, &before.name);
-            self.ledger.invalidate_entry(after.parent, &after.name);
-            self.ledger.invalidate_node(node, false);
-        }
-        self.ledger.announce_put(node);
-        if let Err(error) = ticket.durable().await {
-            tracing::warn!(%error, "a conflict copy is not in the journal yet");
-        }
-    }
-
-    /// The drive says 404 to an id: counts only when it says so again two minutes later
-    /// (invariant 7); then what is pending is made anew.
-    async fn missing(&self, node: NodeId, item: &ItemId) -> Result<Outcome, DriveError> {
-        let now = SystemTime::now();
-        let young = self.ledger.books().tree.is_young(item, now);
-        let gone = !young && self.ledger.books().tree.missed(item, now);
-        if !gone {
-            return Ok(Outcome::Again);
-        }
-        let (effects, ticket) = self.ledger.change(|books| {
-            let Books { tree, writing, .. } = books;
-            tree.lost(node, &|id| writing.contains(&id), now)
-        });
-        self.ledger.announce(effects);
-        if let Err(error) = ticket.durable().await {
-            tracing::warn!(%error, "a loss on the drive is not in the journal yet");
-        }
-        Ok(Outcome::Done)
-    }
-
-    /// A new child was refused with 404: its folder may be gone without a tombstone (trap T1).
-    async fn folder_missing(&self, folder: &ItemId) -> Result<Outcome, DriveError> {
-        match self.drive.item(folder).await {
-            Err(DriveError::NotFound) => {}
-            // It is there: the drive was late with it, or refuses children by this word.
-            other => return other.map(|_| Outcome::Again),
-        }
-        let owner = self.ledger.books().tree.by_item(folder).map(|dir| dir.id);
-        match owner {
-            Some(NodeId::ROOT) => {
-                self.root_missing(folder).await;
-                Ok(Outcome::Again)
-            }
-            Some(dir) => self.missing(dir, folder).await,
-            None => Ok(Outcome::Again),
-        }
-    }
-
-    /// The mounted folder itself answers 404: nothing can be sent until it is back, or made anew.
-    async fn root_missing(&self, folder: &ItemId) {
-        let now = SystemTime::now();
-        let (gone, ticket) = self.ledger.change(|books| {
-            let gone = books.tree.missed(folder, now);
-            if gone {
-                books.tree.withhold(NodeId::ROOT, now);
-            }
-            gone
-        });
-        if gone {
-            tracing::error!(
-                "the mounted folder is gone from the drive; changes are kept here: \
-                 see `tuyunfs deletions`"
-            );
-            ticket.durable().await.ok();
-        }
-    }
-
-    /// Something that we do not know of holds the name that an item is to get: list the folder,
-    /// so that it is known, and gives way or is kept beside.
-    async fn move_blocked(
-        &self,
-        node: NodeId,
-        parent: &ItemId,
-        name: &str,
-    ) -> Result<Outcome, DriveError> {
-        let item = match self.drive.child(parent, name).await {
-            Err(DriveError::NotFound) => return Ok(Outcome::Again),
-            other => other?,
-        };
-        let now = SystemTime::now();
-        let (names, ticket) = self.ledger.change(|books| {
-            let owner = books.tree.by_item(&item.id).map(|n| n.id);
-            let place = books.tree.node(node)?.place.clone()?;
-            match owner {
-                // The move took effect and its reply was lost.
-                Some(owner) if owner == node => {
-                    books.tree.confirm(&item, node, Sent::Place, now);
-                    None
-                }
-                Some(_) => None, // known, and about to leave the name itself
-                None if books.tree.grave(&item.id).is_some() => None,
-                None => {
-                    books.tree.give_way(node, &item, now);
-                    Some(place)
-                }
-            }
-        });
-        if let Some(place) = names {
-            self.ledger.invalidate_entry(place.parent, &place.name);
-        }
-        ticket.durable().await.ok();
-        Ok(Outcome::Again)
-    }
-
-    fn replaced(&self, over: Option<&ItemId>) {
-        let Some(over) = over else { return };
-        let ((), _ticket) = self
-            .ledger
-            .change(|books| books.tree.set_grave(over.clone(), None));
-    }
-
-    async fn delete(
-        &self,
-        item: &ItemId,
-        etag: Option<&ETag>,
-        kind: Kind,
-    ) -> Result<Outcome, DriveError> {
-        // A folder's eTag says nothing of its children: what counts is that it is empty.
-        if kind == Kind::Directory {
-            let left = match self.drive.children(item).await {
-                Err(DriveError::NotFound) => Vec::new(),
-                other => other?,
-            };
-            if !left.is_empty() {
-                return self.restore(item).await;
-            }
-        }
-        let held = if kind == Kind::File { etag } else { None };
-        match self.drive.delete(item, held).await {
-            Ok(()) | Err(DriveError::NotFound) => {}
-            Err(DriveError::Conflict) => return self.deleted_but_changed(item).await,
-            Err(error) => return Err(error),
-        }
-        let now = SystemTime::now();
-        let ((), ticket) = self.ledger.change(|books| {
-            books.tree.set_grave(item.clone(), None);
-            books.tree.note_deleted(item, now);
-        });
-        ticket.durable().await.ok();
-        Ok(Outcome::Done)
-    }
-
-    /// Deleted here, and changed there since: with other content it stays, with only other tags
-    /// it goes.
-    async fn deleted_but_changed(&self, item: &ItemId) -> Result<Outcome, DriveError> {
-        let there = match self.drive.item(item).await {
-            Err(DriveError::NotFound) => None,
-            other => Some(other?),
-        };
-        let (outcome, ticket) = self.ledger.change(|books| {
-            let Some(mut grave) = books.tree.grave(item).cloned() else {
-                return Outcome::Done;
-            };
-            match &there {
-                Some(now_there) if grave.hash.is_some() && grave.hash == hash_of(now_there) => {
-                    grave.etag.clone_from(&now_there.etag);
-                    books.tree.set_grave(item.clone(), Some(grave));
-                    Outcome::Again
-                }
-                _ => {
-                    books.tree.set_grave(item.clone(), None);
-                    Outcome::Done
-                }
-            }
-        });
-        ticket.durable().await.ok();
-        if let (Some(item), Outcome::Done) = (there, &outcome) {
-            self.reappear(&[item]).await;
-        }
-        Ok(outcome)
-    }
-
-    /// A folder that was deleted here has children on the drive that were never seen here: it
-    /// comes back.
-    async fn restore(&self, id: &ItemId) -> Result<Outcome, DriveError> {
-        let item = self.drive.item(id).await?;
-        let ((), ticket) = self
-            .ledger
-            .change(|books| books.tree.set_grave(id.clone(), None));
-        ticket.durable().await.ok();
-        tracing::warn!(
-            name = item.name,
-            "a deleted folder has new files on the drive: it stays"
-        );
-        self.reappear(&[item]).await;
-        Ok(Outcome::Done)
-    }
-
-    async fn reappear(&self, items: &[Item]) {
-        let now = SystemTime::now();
-        let (effects, ticket) = self.ledger.change(|books| {
-            let Books { tree, writing, .. } = books;
-            let writing = |id| writing.contains(&id);
-            tree.apply(
-                items,
-                crate::tree::Scope::Round,
-                Terms::plain(&writing),
-                now,
-            )
-        });
-        self.ledger.announce(effects);
-        ticket.durable().await.ok();
-    }
-
-    /// Whether an item on the drive has just the bytes that we hold.
-    async fn is_ours(&self, item: &Item, held: &Held) -> Result<bool, DriveError> {
-        let (
-            ItemFacet::File {
-                hash: Some(theirs), ..
-            },
-            true,
-        ) = (&item.facet, item.size == held.size)
-        else {
-            // Without a hash, only empty files are known to be equal.
-            let file = matches!(item.facet, ItemFacet::File { .. });
-            return Ok(file && item.size == 0 && held.size == 0);
-        };
-        Ok(self.hash(held).await? == *theirs)
-    }
-
-    async fn hash(&self, held: &Held) -> Result<QuickXorHash, DriveError> {
-        if let Some(hash) = held.hash {
-            return Ok(hash);
-        }
-        let blob = self.store.load(held.content).map_err(DriveError::Disk)?;
-        tokio::task::spawn_blocking(move || blob.quick_xor())
-            .await
-            .map_err(|error| DriveError::Disk(std::io::Error::other(error)))?
-            .map(|(_, hash)| hash)
-            .map_err(DriveError::Disk)
-    }
-
     async fn classify(&self, step: &Step, error: DriveError) -> Outcome {
         match error {
             DriveError::Unavailable { what, retry_after } => Outcome::Pause {
@@ -620,12 +288,33 @@ impl Settle {
         );
         ticket.durable().await.ok();
     }
-}
 
-fn hash_of(item: &Item) -> Option<QuickXorHash> {
-    match item.facet {
-        ItemFacet::File { hash, .. } => hash,
-        ItemFacet::Folder | ItemFacet::Deleted | ItemFacet::Other => None,
+    /// Lets everything that is parked run again.
+    pub(super) fn unpark(&self, now: SystemTime) -> usize {
+        let (count, _ticket) = self.ledger.change(|books| {
+            let nodes: Vec<NodeId> = books
+                .tree
+                .pending()
+                .filter(|n| n.parked.is_some())
+                .map(|n| n.id)
+                .collect();
+            let graves: Vec<_> = books
+                .tree
+                .graves()
+                .filter(|g| g.parked.is_some())
+                .cloned()
+                .collect();
+            let count = nodes.len() + graves.len();
+            for id in nodes {
+                books.tree.edit(id, now, |node| node.parked = None);
+            }
+            for mut grave in graves {
+                grave.parked = None;
+                books.tree.set_grave(grave.item.clone(), Some(grave));
+            }
+            count
+        });
+        count
     }
 }
 

@@ -151,6 +151,17 @@ impl Tree {
         self.own.missed(item, now)
     }
 
+    /// Whether an item that a listing shows in a folder is one that we have neither just deleted
+    /// nor moved out of it.
+    #[must_use]
+    pub fn is_stranger(&self, item: &Item, folder: &ItemId, now: SystemTime) -> bool {
+        let base = self
+            .by_item(&item.id)
+            .and_then(|node| node.baseline.as_ref());
+        let elsewhere = base.is_some_and(|base| base.parent != *folder);
+        !elsewhere && self.grave(&item.id).is_none() && !self.own.is_deleted(&item.id, now)
+    }
+
     /// Notes that we deleted an item, which a listing may still show for a while.
     pub fn note_deleted(&mut self, item: &ItemId, now: SystemTime) {
         self.own.note_deleted(item, now);

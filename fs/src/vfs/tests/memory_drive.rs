@@ -24,6 +24,17 @@ pub(super) struct MemoryDrive {
     state: Mutex<State>,
 }
 
+/// What the drive does at present.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Quirk {
+    /// It has no delta.
+    WithoutDelta,
+    /// It does not answer listings.
+    NoListings,
+    /// Listings go on showing what was deleted.
+    Lingering,
+}
+
 #[derive(Default)]
 struct State {
     items: HashMap<ItemId, Stored>,
@@ -35,8 +46,7 @@ struct State {
     hidden: HashSet<ItemId>,
     /// What the next delta answers in place of its page.
     resync: Option<bool>,
-    without_delta: bool,
-    no_listings: bool,
+    quirks: HashSet<Quirk>,
     /// Another client renames this, to that, just before the next upload arrives.
     rename_first: Option<(ItemId, String)>,
 }
@@ -216,12 +226,12 @@ impl MemoryDrive {
         state.touch(id);
     }
 
-    pub(super) fn refuse_delta(&self) {
-        self.state.lock().without_delta = true;
+    pub(super) fn set(&self, quirk: Quirk) {
+        self.state.lock().quirks.insert(quirk);
     }
 
-    pub(super) fn fail_listings(&self, fail: bool) {
-        self.state.lock().no_listings = fail;
+    pub(super) fn clear(&self, quirk: Quirk) {
+        self.state.lock().quirks.remove(&quirk);
     }
 
     /// Another client moves an item.
@@ -271,7 +281,7 @@ impl Drive for MemoryDrive {
     async fn children(&self, folder: &ItemId) -> Result<Vec<Item>, DriveError> {
         let mut state = self.state.lock();
         state.call(format!("children {folder}"))?;
-        if state.no_listings {
+        if state.quirks.contains(&Quirk::NoListings) {
             return Err(DriveError::Unavailable {
                 what: "no listings now".into(),
                 retry_after: None,
@@ -281,8 +291,17 @@ impl Drive for MemoryDrive {
         Ok(state
             .items
             .iter()
-            .filter(|(id, it)| !it.deleted && it.parent == *folder && !state.hidden.contains(*id))
-            .map(|(id, it)| describe(id, it))
+            .filter(|(id, it)| {
+                let lives = !it.deleted || state.quirks.contains(&Quirk::Lingering);
+                lives && it.parent == *folder && !state.hidden.contains(*id)
+            })
+            .map(|(id, it)| {
+                let shown = Stored {
+                    deleted: false,
+                    ..it.clone()
+                };
+                describe(id, &shown)
+            })
             .collect())
     }
 
@@ -397,7 +416,7 @@ impl Drive for MemoryDrive {
     async fn delta(&self, from: DeltaFrom) -> Result<DeltaPage, DriveError> {
         let mut state = self.state.lock();
         state.call("delta".into())?;
-        if state.without_delta {
+        if state.quirks.contains(&Quirk::WithoutDelta) {
             return Err(DriveError::NotSupported("delta".into()));
         }
         if let (Some(keep_local), DeltaFrom::Link(_)) = (state.resync, &from) {

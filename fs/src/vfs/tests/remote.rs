@@ -1,5 +1,6 @@
 //! News from the drive: rounds, comparisons, and removals that are too many.
 
+use super::memory_drive::Quirk;
 use super::*;
 use crate::tree::Kind;
 
@@ -197,10 +198,10 @@ async fn a_resync_that_is_interrupted_goes_on_before_the_next_round() {
     assert_eq!(names(&rig, NodeId::ROOT).await, ["gone.gif"]);
     rig.drive.forget(&gone);
     rig.drive.lose_track(false);
-    rig.drive.fail_listings(true);
+    rig.drive.set(Quirk::NoListings);
     rig.sync.round().await.unwrap_err();
     assert_eq!(names(&rig, NodeId::ROOT).await, ["gone.gif"]);
-    rig.drive.fail_listings(false);
+    rig.drive.clear(Quirk::NoListings);
     rig.sync.round().await.unwrap();
     assert_eq!(names(&rig, NodeId::ROOT).await, [""; 0]);
 }
@@ -230,7 +231,7 @@ async fn a_rename_by_another_client_during_an_upload_is_followed_and_not_undone(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drive_without_delta_is_followed_by_listings_in_turn() {
     let rig = Rig::new().await;
-    rig.drive.refuse_delta();
+    rig.drive.set(Quirk::WithoutDelta);
     let item = rig.drive.put(ROOT, "a.gif", b"a");
     rig.sync.round().await.unwrap();
     assert!(rig.sync.status().by_listing);
@@ -239,4 +240,19 @@ async fn a_drive_without_delta_is_followed_by_listings_in_turn() {
     rig.drive.remove(&item);
     rig.sync.round().await.unwrap();
     assert_eq!(names(&rig, NodeId::ROOT).await, ["b.gif"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_lags_does_not_bring_back_a_folder_that_was_emptied_here() {
+    let rig = Rig::new().await;
+    rig.vfs.mkdir(NodeId::ROOT, "d", 0o755).await.unwrap();
+    let dir = rig.vfs.lookup(NodeId::ROOT, "d").await.unwrap().node;
+    rig.put(dir, "a.gif", b"a").await;
+    rig.drain().await;
+    rig.drive.set(Quirk::Lingering);
+    rig.vfs.unlink(dir, "a.gif").await.unwrap();
+    rig.vfs.rmdir(NodeId::ROOT, "d").await.unwrap();
+    rig.drain().await;
+    rig.drive_has(&[]);
+    assert_eq!(names(&rig, NodeId::ROOT).await, [""; 0]);
 }

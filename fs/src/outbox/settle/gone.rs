@@ -1,0 +1,175 @@
+//! What is no longer on the drive, or is to leave it.
+
+use std::time::SystemTime;
+
+use super::super::ledger::Books;
+use super::clash::hash_of;
+use super::{Outcome, Settle};
+use crate::ports::DriveError;
+use crate::tree::{ETag, Item, ItemId, Kind, NodeId, Terms};
+
+impl Settle {
+    /// The drive says 404 to an id: counts only when it says so again two minutes later
+    /// (invariant 7); then what is pending is made anew.
+    pub(super) async fn missing(&self, node: NodeId, item: &ItemId) -> Result<Outcome, DriveError> {
+        let now = SystemTime::now();
+        let young = self.ledger.books().tree.is_young(item, now);
+        let gone = !young && self.ledger.books().tree.missed(item, now);
+        if !gone {
+            return Ok(Outcome::Again);
+        }
+        let (effects, ticket) = self.ledger.change(|books| {
+            let Books { tree, writing, .. } = books;
+            tree.lost(node, &|id| writing.contains(&id), now)
+        });
+        self.ledger.announce(effects);
+        if let Err(error) = ticket.durable().await {
+            tracing::warn!(%error, "a loss on the drive is not in the journal yet");
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// A new child was refused with 404: its folder may be gone without a tombstone (trap T1).
+    pub(super) async fn folder_missing(&self, folder: &ItemId) -> Result<Outcome, DriveError> {
+        match self.drive.item(folder).await {
+            Err(DriveError::NotFound) => {}
+            // It is there: the drive was late with it, or refuses children by this word.
+            other => return other.map(|_| Outcome::Again),
+        }
+        let owner = self.ledger.books().tree.by_item(folder).map(|dir| dir.id);
+        match owner {
+            Some(NodeId::ROOT) => {
+                self.root_missing(folder).await;
+                Ok(Outcome::Again)
+            }
+            Some(dir) => self.missing(dir, folder).await,
+            None => Ok(Outcome::Again),
+        }
+    }
+
+    /// The mounted folder itself answers 404: nothing can be sent until it is back, or made anew.
+    pub(super) async fn root_missing(&self, folder: &ItemId) {
+        let now = SystemTime::now();
+        let (gone, ticket) = self.ledger.change(|books| {
+            let gone = books.tree.missed(folder, now);
+            if gone {
+                books.tree.withhold(NodeId::ROOT, now);
+            }
+            gone
+        });
+        if gone {
+            tracing::error!(
+                "the mounted folder is gone from the drive; changes are kept here: \
+                 see `tuyunfs deletions`"
+            );
+            ticket.durable().await.ok();
+        }
+    }
+
+    pub(super) fn replaced(&self, over: Option<&ItemId>) {
+        let Some(over) = over else { return };
+        let ((), _ticket) = self
+            .ledger
+            .change(|books| books.tree.set_grave(over.clone(), None));
+    }
+
+    pub(super) async fn delete(
+        &self,
+        item: &ItemId,
+        etag: Option<&ETag>,
+        kind: Kind,
+    ) -> Result<Outcome, DriveError> {
+        // A folder's eTag says nothing of its children: what counts is that it is empty.
+        if kind == Kind::Directory {
+            let left = match self.drive.children(item).await {
+                Err(DriveError::NotFound) => Vec::new(),
+                other => other?,
+            };
+            // A listing may still show what we have just deleted or moved (trap T23).
+            let now = SystemTime::now();
+            let strangers = {
+                let books = self.ledger.books();
+                let stranger = |left: &Item| books.tree.is_stranger(left, item, now);
+                left.iter().any(stranger)
+            };
+            if strangers {
+                return self.restore(item).await;
+            }
+        }
+        let held = if kind == Kind::File { etag } else { None };
+        match self.drive.delete(item, held).await {
+            Ok(()) | Err(DriveError::NotFound) => {}
+            Err(DriveError::Conflict) => return self.deleted_but_changed(item).await,
+            Err(error) => return Err(error),
+        }
+        let now = SystemTime::now();
+        let ((), ticket) = self.ledger.change(|books| {
+            books.tree.set_grave(item.clone(), None);
+            books.tree.note_deleted(item, now);
+        });
+        ticket.durable().await.ok();
+        Ok(Outcome::Done)
+    }
+
+    /// Deleted here, and changed there since: with other content it stays, with only other tags
+    /// it goes.
+    pub(super) async fn deleted_but_changed(&self, item: &ItemId) -> Result<Outcome, DriveError> {
+        let there = match self.drive.item(item).await {
+            Err(DriveError::NotFound) => None,
+            other => Some(other?),
+        };
+        let (outcome, ticket) = self.ledger.change(|books| {
+            let Some(mut grave) = books.tree.grave(item).cloned() else {
+                return Outcome::Done;
+            };
+            match &there {
+                Some(now_there) if grave.hash.is_some() && grave.hash == hash_of(now_there) => {
+                    grave.etag.clone_from(&now_there.etag);
+                    books.tree.set_grave(item.clone(), Some(grave));
+                    Outcome::Again
+                }
+                _ => {
+                    books.tree.set_grave(item.clone(), None);
+                    Outcome::Done
+                }
+            }
+        });
+        ticket.durable().await.ok();
+        if let (Some(item), Outcome::Done) = (there, &outcome) {
+            self.reappear(&[item]).await;
+        }
+        Ok(outcome)
+    }
+
+    /// A folder that was deleted here has children on the drive that were never seen here: it
+    /// comes back.
+    pub(super) async fn restore(&self, id: &ItemId) -> Result<Outcome, DriveError> {
+        let item = self.drive.item(id).await?;
+        let ((), ticket) = self
+            .ledger
+            .change(|books| books.tree.set_grave(id.clone(), None));
+        ticket.durable().await.ok();
+        tracing::warn!(
+            name = item.name,
+            "a deleted folder has new files on the drive: it stays"
+        );
+        self.reappear(&[item]).await;
+        Ok(Outcome::Done)
+    }
+
+    pub(super) async fn reappear(&self, items: &[Item]) {
+        let now = SystemTime::now();
+        let (effects, ticket) = self.ledger.change(|books| {
+            let Books { tree, writing, .. } = books;
+            let writing = |id| writing.contains(&id);
+            tree.apply(
+                items,
+                crate::tree::Scope::Round,
+                Terms::plain(&writing),
+                now,
+            )
+        });
+        self.ledger.announce(effects);
+        ticket.durable().await.ok();
+    }
+}
