@@ -20,6 +20,8 @@ pub struct Client {
     pub id: String,
     /// The secret of a confidential client; none for a public one.
     pub secret: Option<String>,
+    /// The certificate (PEM) of a client that proves itself by signed statements.
+    pub certificate: Option<String>,
     /// The registered redirect URIs; the port of `localhost` is ignored.
     pub redirects: Vec<String>,
 }
@@ -80,6 +82,7 @@ impl Default for Options {
             clients: vec![Client {
                 id: CONFIDENTIAL_CLIENT.to_owned(),
                 secret: Some(CONFIDENTIAL_SECRET.to_owned()),
+                certificate: None,
                 redirects: vec!["http://localhost".to_owned()],
             }],
             settings: Settings::default(),

@@ -2,6 +2,7 @@
 //!
 //! `grants` remembers what was given out; the other files are its endpoints.
 
+mod assertion;
 mod authorize;
 mod device;
 mod error;

@@ -1,6 +1,9 @@
 //! What was given out: access tokens, refresh tokens, codes.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -69,6 +72,8 @@ pub(crate) struct Grants {
     pub(crate) refresh: HashMap<String, Refresh>,
     pub(crate) codes: HashMap<String, Code>,
     pub(crate) pending: HashMap<String, Pending>,
+    /// The ids of the signed statements that were taken: none is taken twice.
+    pub(crate) statements: HashSet<String>,
     /// By device code.
     pub(crate) devices: HashMap<String, Device>,
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{device, error::oauth};
+use super::{assertion, device, error::oauth};
 use crate::{
     clock,
     refusal::{Refusal, json_reply},
@@ -22,7 +22,7 @@ type Fields = HashMap<String, String>;
 pub(crate) fn exchange(world: &World, tenant: &str, form: &Fields) -> Result<Response, Refusal> {
     let now = world.now();
     let grant = form.get("grant_type").map_or("", String::as_str);
-    authenticate(world, form, grant, now)?;
+    authenticate(world, tenant, form, grant, now)?;
     let reply = match grant {
         "authorization_code" => by_code(world, form, now)?,
         "refresh_token" => by_refresh(world, form, now)?,
@@ -43,17 +43,38 @@ pub(crate) fn exchange(world: &World, tenant: &str, form: &Fields) -> Result<Res
     Ok(response)
 }
 
-/// A public client sends no secret; a confidential one sends its own.
-fn authenticate(world: &World, form: &Fields, grant: &str, now: Timestamp) -> Result<(), Refusal> {
+/// A public client sends no secret; a confidential one sends its own, or a signed statement.
+fn authenticate(
+    world: &World,
+    tenant: &str,
+    form: &Fields,
+    grant: &str,
+    now: Timestamp,
+) -> Result<(), Refusal> {
     let Some(id) = form.get("client_id").filter(|id| !id.is_empty()) else {
         let message = "The request body must contain the following parameter: 'client_id'.";
         return Err(oauth(400, "invalid_request", 900_144, message, now));
     };
-    let expected = world
-        .clients
-        .iter()
-        .find(|client| client.id == *id)
-        .and_then(|client| client.secret.as_deref());
+    let known = world.clients.iter().find(|client| client.id == *id);
+    let certificate = known.and_then(|client| client.certificate.as_deref());
+    if let Some(certificate) = certificate.filter(|_| form.contains_key("client_assertion")) {
+        let expected = assertion::Expected {
+            certificate,
+            client: id,
+            audience: &format!("{}/{tenant}/oauth2/v2.0/token", world.links().login),
+            now,
+        };
+        let refused = |what: &str| {
+            let message = format!("The client assertion is refused. {what}");
+            oauth(401, "invalid_client", 700_027, &message, now)
+        };
+        let statement = assertion::check(form, &expected).map_err(refused)?;
+        if !world.state().grants.statements.insert(statement) {
+            return Err(refused("It was used before."));
+        }
+        return Ok(());
+    }
+    let expected = known.and_then(|client| client.secret.as_deref());
     let sent = form
         .get("client_secret")
         .map(String::as_str)
