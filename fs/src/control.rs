@@ -33,6 +33,8 @@ pub enum Order {
         /// How.
         decision: Decision,
     },
+    /// Look for a new sign-in now, and try again what was refused for want of one.
+    SignIn,
     /// Unmount, and end the daemon.
     Unmount,
 }

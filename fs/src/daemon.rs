@@ -14,15 +14,12 @@ use tokio_util::task::TaskTracker;
 use tuyun_chassis::exit::{Code, Failure};
 
 pub use self::connect::{auth_config, authenticator, explain, graph_config};
-use crate::auth::{AuthState, Authenticator};
+use crate::auth::{self, Authenticator};
 use crate::graph::{FoundDrive, Graph};
 use crate::outbox::drain::{Outbox, OutboxConfig};
 use crate::settings::{Delta, Settings};
 use crate::sync::{LINK_FACT, Sync, SyncConfig};
 use crate::vfs::{Budget, Recovery, Vfs, VfsConfig, recover};
-
-/// How often sign-in is looked at, to keep an idle token alive.
-const LOOK_AT_TOKEN: Duration = Duration::from_hours(1);
 
 /// How long the last seals of a stop may take: a barrier of a busy disk takes seconds.
 const LAST_SEALS: Duration = Duration::from_secs(30);
@@ -122,7 +119,13 @@ impl Core {
         self.followers
             .spawn(self.vfs.clone().keep_budget(following.clone()));
         self.followers
-            .spawn(keep_alive(self.auth.clone(), following.clone()));
+            .spawn(auth::keep(self.auth.clone(), following.clone()));
+        self.followers.spawn(resume(
+            self.auth.clone(),
+            self.outbox.clone(),
+            self.sync.clone(),
+            following.clone(),
+        ));
         self.senders
             .spawn(self.outbox.clone().run(self.sending.clone()));
     }
@@ -133,11 +136,8 @@ impl Core {
         if let Some(why) = self.vfs.ledger().journal().failing() {
             return Some(why.to_string());
         }
-        match self.auth.state() {
-            AuthState::SignInNeeded { why } => {
-                return Some(format!("sign-in is needed, run `tuyunfs login`: {why}"));
-            }
-            AuthState::Unreachable { .. } | AuthState::SignedIn => {}
+        if let Some(what) = self.auth.state().to_do() {
+            return Some(what);
         }
         self.sync
             .status()
@@ -192,16 +192,16 @@ async fn recover_state(settings: &Settings) -> Result<Recovery, Failure> {
     }
 }
 
-async fn keep_alive(auth: Arc<Authenticator>, stop: CancellationToken) {
-    while stop
-        .run_until_cancelled(tokio::time::sleep(LOOK_AT_TOKEN))
-        .await
-        .is_some()
-    {
-        if auth.keep_alive_due(SystemTime::now())
-            && let Err(error) = auth.refresh().await
-        {
-            tracing::warn!(%error, "cannot keep the sign-in alive; tried again in an hour");
-        }
+/// Whatever waited for a sign-in goes on when there is one, and not at its next turn.
+async fn resume(
+    auth: Arc<Authenticator>,
+    outbox: Arc<Outbox>,
+    sync: Arc<Sync>,
+    stop: CancellationToken,
+) {
+    let mut healed = auth.healed();
+    while let Some(Ok(())) = stop.run_until_cancelled(healed.changed()).await {
+        outbox.resume();
+        sync.wake.notify_one();
     }
 }

@@ -64,6 +64,10 @@ pub struct Drive {
     pub client_id: String,
     /// The application's secret, for those that have one.
     pub client_secret_file: String,
+    /// In place of a secret: the certificate that is registered with the application, PEM.
+    pub client_certificate_file: String,
+    /// Its key, PEM.
+    pub client_key_file: String,
     /// Who signs in.
     pub flow: Flow,
     /// With `flow = "app"`: whose drive.
@@ -119,7 +123,7 @@ pub enum Flow {
     /// A person, once, by `tuyunfs login`.
     #[default]
     User,
-    /// The application itself, by its secret.
+    /// The application itself, by its secret or its certificate.
     App,
 }
 
@@ -270,6 +274,8 @@ impl Default for Drive {
             tenant: "common".into(),
             client_id: String::new(),
             client_secret_file: String::new(),
+            client_certificate_file: String::new(),
+            client_key_file: String::new(),
             flow: Flow::User,
             user: String::new(),
             drive_id: String::new(),
@@ -381,6 +387,16 @@ impl Cloud {
 }
 
 impl Drive {
+    /// Graph as the scopes of the cloud name it. That a proxy stands before it changes nothing of
+    /// that, and an address of another cloud's Graph says which cloud is meant.
+    #[must_use]
+    pub fn resource(&self) -> &'static str {
+        let clouds = [Cloud::Global, Cloud::Us, Cloud::UsDod, Cloud::Cn];
+        let graphs = clouds.map(|cloud| cloud.addresses().1);
+        let known = graphs.into_iter().find(|graph| *graph == self.graph_url);
+        known.unwrap_or(self.cloud.addresses().1)
+    }
+
     /// Sets what the cloud implies. An address that differs from its default was given, and stays.
     fn follow_cloud(&mut self) {
         let (login_url, graph_url) = Cloud::Global.addresses();

@@ -7,11 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use bench::{Bench, CLIENT};
 use futures_util::future::join_all;
-use graph_emulator::{Act, CONFIDENTIAL_CLIENT, CONFIDENTIAL_SECRET, Fault, Profile, Route};
-use secrecy::{ExposeSecret, SecretString};
+use graph_emulator::{
+    Act, CONFIDENTIAL_CLIENT, CONFIDENTIAL_SECRET, Client, Fault, Profile, Route,
+};
+use secrecy::ExposeSecret;
 use tuyunfs::auth::{
-    AuthState, Authenticator, Prompt, TokenError, import_rclone, renewed, sign_in_browser,
-    sign_in_device,
+    AuthState, Authenticator, Credential, Prompt, TokenError, import_rclone, renewed,
+    sign_in_browser, sign_in_device,
 };
 
 /// The service's own words about the token.
@@ -35,7 +37,7 @@ async fn a_person_signs_in_by_a_code_on_another_device() {
     })
     .await;
     let mut shown = None;
-    let token = sign_in_device(&bench.config, |prompt| {
+    let token = sign_in_device(&bench.config, None, |prompt| {
         let Prompt::Device { url, code } = prompt else {
             panic!("{prompt:?}")
         };
@@ -66,14 +68,17 @@ async fn who_declines_on_the_other_device_is_not_signed_in() {
         settings.device_interval_seconds = 1;
     })
     .await;
-    let refused = sign_in_device(&bench.config, |prompt| {
+    let refused = sign_in_device(&bench.config, None, |prompt| {
         let Prompt::Device { code, .. } = prompt else {
             panic!("{prompt:?}")
         };
         assert!(bench.service.decide_device(&code, false));
     })
     .await;
-    assert!(matches!(refused, Err(TokenError::SignIn(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(TokenError::SignIn { .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -81,7 +86,7 @@ async fn a_person_signs_in_by_a_browser_that_comes_back_to_this_machine() {
     let bench = Bench::start(Profile::PersonalMigrated, |_| {}).await;
     let (shown, address) = tokio::sync::oneshot::channel();
     let mut shown = Some(shown);
-    let signing = sign_in_browser(&bench.config, |prompt| {
+    let signing = sign_in_browser(&bench.config, None, |prompt| {
         let Prompt::Browser { url } = prompt else {
             panic!("{prompt:?}")
         };
@@ -142,7 +147,7 @@ async fn fifty_whose_token_was_refused_renew_it_once() {
     let auth = bench.signed_in();
     let refused = auth.access().await.unwrap();
     bench.service.reset_log();
-    for renewed in join_all((0..50).map(|_| auth.renew(&refused))).await {
+    for renewed in join_all((0..50).map(|_| auth.renew(&refused, None))).await {
         renewed.unwrap();
     }
     assert_eq!(bench.service.count(Route::Token), 1);
@@ -199,11 +204,11 @@ async fn a_revoked_token_asks_for_a_person_and_a_login_heals_it_without_a_restar
     bench.service.revoke_refresh_tokens();
     let error = auth.access().await.unwrap_err();
     assert!(
-        matches!(&error, TokenError::SignIn(why) if why.contains("AADSTS")),
+        matches!(&error, TokenError::SignIn { why, .. } if why.contains("AADSTS")),
         "{error}"
     );
     assert!(needs_sign_in(&auth.state()));
-    let since = auth.since();
+    let since = auth.standing(SystemTime::now()).since;
     bench.service.reset_log();
     assert!(auth.access().await.is_err());
     assert_eq!(
@@ -211,7 +216,7 @@ async fn a_revoked_token_asks_for_a_person_and_a_login_heals_it_without_a_restar
         0,
         "a dead token is not asked about again"
     );
-    assert_eq!(auth.since(), since);
+    assert_eq!(auth.standing(SystemTime::now()).since, since);
     assert!(
         bench.store().load().unwrap().is_some(),
         "the stored token is never deleted"
@@ -268,7 +273,7 @@ async fn trouble_of_the_service_is_never_taken_for_a_dead_token() {
             .inject(Fault::new(Route::Token, act.clone()).always());
         let error = auth.refresh().await.unwrap_err();
         assert!(
-            matches!(error, TokenError::Unavailable(_)),
+            matches!(error, TokenError::Unavailable { .. }),
             "{act:?}: {error}"
         );
         assert!(
@@ -312,8 +317,8 @@ async fn a_token_that_ends_soon_is_used_while_no_other_can_be_had() {
         "a login authority that is down is not asked at each turn"
     );
     // But one that the drive has refused is not handed out again.
-    let error = auth.renew(&again).await.unwrap_err();
-    assert!(matches!(error, TokenError::Unavailable(_)), "{error}");
+    let error = auth.renew(&again, None).await.unwrap_err();
+    assert!(matches!(error, TokenError::Unavailable { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -361,7 +366,7 @@ async fn a_wrong_registration_says_what_to_put_right() {
         why.contains("AADSTS7000222") && why.contains("client_secret_file"),
         "{why}"
     );
-    assert!(needs_sign_in(&auth.state()));
+    assert!(matches!(auth.state(), AuthState::Misconfigured { .. }));
 }
 
 #[tokio::test]
@@ -369,14 +374,14 @@ async fn an_application_signs_in_for_itself_and_stores_nothing() {
     let mut bench = Bench::start(Profile::Business, |_| {}).await;
     bench.config.app_only = true;
     bench.config.client_id = CONFIDENTIAL_CLIENT.into();
-    bench.config.client_secret = Some(SecretString::from(CONFIDENTIAL_SECRET));
+    bench.config.credential = Credential::Secret(CONFIDENTIAL_SECRET.into());
     bench.config.tenant = "contoso.onmicrosoft.com".into();
     let auth = Authenticator::new(bench.config.clone(), bench.store()).unwrap();
     auth.access().await.unwrap();
     auth.access().await.unwrap();
     assert_eq!(bench.service.count(Route::Token), 1);
     assert!(!bench.store().path().exists());
-    bench.config.client_secret = Some(SecretString::from("wrong"));
+    bench.config.credential = Credential::Secret("wrong".into());
     let auth = Authenticator::new(bench.config.clone(), bench.store()).unwrap();
     let error = auth.access().await.unwrap_err();
     assert!(matches!(error, TokenError::Configuration(_)), "{error:?}");
@@ -392,7 +397,9 @@ async fn a_token_from_rclone_is_renewed_by_the_application_of_its_section() {
         pair.refresh_token
     );
     let found = import_rclone(&section, &bench.config, SystemTime::now()).unwrap();
-    let token = renewed(&bench.config, Some(&found.token)).await.unwrap();
+    let token = renewed(&bench.config, Some(&found.token), None)
+        .await
+        .unwrap();
     assert_eq!(token.client_id, CLIENT);
     bench.store().save(&token).unwrap();
     let auth = Authenticator::new(bench.config.clone(), bench.store()).unwrap();
@@ -400,10 +407,10 @@ async fn a_token_from_rclone_is_renewed_by_the_application_of_its_section() {
     // The same token, said to belong to another application.
     let other = section.replace(CLIENT, "11111111-aaaa-bbbb-cccc-000000000001");
     let found = import_rclone(&other, &bench.config, SystemTime::now()).unwrap();
-    let error = renewed(&bench.config, Some(&found.token))
+    let error = renewed(&bench.config, Some(&found.token), None)
         .await
         .unwrap_err();
-    assert!(matches!(error, TokenError::SignIn(_)), "{error:?}");
+    assert!(matches!(error, TokenError::SignIn { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -411,8 +418,10 @@ async fn a_token_is_sent_to_nobody_but_the_authority_that_issued_it() {
     let bench = Bench::start(Profile::Business, |_| {}).await;
     let mut token = bench.ended_token();
     token.login_url = "https://login.elsewhere.test".into();
-    let error = renewed(&bench.config, Some(&token)).await.unwrap_err();
-    assert!(matches!(error, TokenError::SignIn(_)), "{error:?}");
+    let error = renewed(&bench.config, Some(&token), None)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, TokenError::SignIn { .. }), "{error:?}");
     assert_eq!(bench.service.total(), 0);
 }
 
@@ -423,4 +432,231 @@ async fn an_idle_token_is_due_after_a_day() {
     let now = SystemTime::now();
     assert!(!auth.keep_alive_due(now + Duration::from_hours(23)));
     assert!(auth.keep_alive_due(now + Duration::from_hours(25)));
+}
+
+/// An application with a certificate, registered with the service.
+async fn certified(certificate: &str) -> (Bench, Credential) {
+    let mut bench = Bench::start_with(Profile::Business, |options| {
+        options.clients.push(Client {
+            id: "certified".into(),
+            secret: None,
+            certificate: Some(certificate.to_owned()),
+            redirects: Vec::new(),
+        });
+    })
+    .await;
+    bench.config.app_only = true;
+    bench.config.client_id = "certified".into();
+    bench.config.tenant = "contoso.onmicrosoft.com".into();
+    let at = |name: &str, text: &str| {
+        let path = bench.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let credential = Credential::Certificate {
+        certificate: at("app.pem", include_str!("data/client.pem")),
+        key: at("app.key", include_str!("data/client.key")),
+    };
+    (bench, credential)
+}
+
+#[tokio::test]
+async fn an_application_proves_itself_by_a_signed_statement_of_its_own_for_each_request() {
+    let (mut bench, credential) = certified(include_str!("data/client.pem")).await;
+    bench.config.credential = credential;
+    let auth = Authenticator::new(bench.config.clone(), bench.store()).unwrap();
+    let first = auth.access().await.unwrap();
+    // The emulator takes no statement twice.
+    auth.renew(&first, None).await.unwrap();
+    assert_ne!(
+        auth.access().await.unwrap().expose_secret(),
+        first.expose_secret()
+    );
+    assert_eq!(bench.service.count(Route::Token), 2);
+    assert_eq!(auth.state(), AuthState::SignedIn);
+}
+
+#[tokio::test]
+async fn a_certificate_that_the_app_does_not_have_is_a_matter_of_configuration() {
+    let other = rcgen::generate_simple_self_signed(["x".into()]).unwrap();
+    let (mut bench, credential) = certified(&other.cert.pem()).await;
+    bench.config.credential = credential;
+    let auth = Authenticator::new(bench.config.clone(), bench.store()).unwrap();
+    let error = auth.access().await.unwrap_err();
+    assert!(
+        matches!(&error, TokenError::Configuration(why)
+            if why.contains("AADSTS700027") && why.contains("client_certificate_file")),
+        "{error:?}"
+    );
+    assert!(matches!(auth.state(), AuthState::Misconfigured { .. }));
+    bench.service.reset_log();
+    assert!(auth.access().await.is_err());
+    assert_eq!(
+        bench.service.total(),
+        0,
+        "it is not asked again at each turn"
+    );
+}
+
+#[tokio::test]
+async fn a_new_secret_in_its_file_heals_without_a_restart() {
+    let mut bench = Bench::start(Profile::Business, |_| {}).await;
+    let secret = bench.dir.path().join("secret");
+    std::fs::write(&secret, "expired").unwrap();
+    bench.config.app_only = true;
+    bench.config.client_id = CONFIDENTIAL_CLIENT.into();
+    bench.config.credential = Credential::SecretFile(secret.clone());
+    bench.config.tenant = "contoso.onmicrosoft.com".into();
+    let auth = Authenticator::new(bench.config.clone(), bench.store()).unwrap();
+    let mut healed = auth.healed();
+    assert!(auth.access().await.is_err());
+    assert!(matches!(auth.state(), AuthState::Misconfigured { .. }));
+    auth.look(false).await;
+    assert_eq!(bench.service.count(Route::Token), 1, "nothing has changed");
+    std::fs::write(&secret, CONFIDENTIAL_SECRET).unwrap();
+    auth.look(false).await;
+    assert_eq!(auth.state(), AuthState::SignedIn);
+    assert!(healed.has_changed().unwrap());
+    healed.mark_unchanged();
+    auth.access().await.unwrap();
+    assert_eq!(bench.service.count(Route::Token), 2);
+}
+
+#[tokio::test]
+async fn whatever_an_application_is_refused_for_nobody_can_sign_in_for_it() {
+    let mut bench = Bench::start(Profile::Business, |_| {}).await;
+    bench.config.app_only = true;
+    bench.config.client_id = CONFIDENTIAL_CLIENT.into();
+    bench.config.credential = Credential::Secret(CONFIDENTIAL_SECRET.into());
+    bench.config.tenant = "contoso.onmicrosoft.com".into();
+    let auth = Authenticator::new(bench.config.clone(), bench.store()).unwrap();
+    let refusal = oauth(400, "invalid_grant", 53003);
+    bench.service.inject(Fault::new(Route::Token, refusal));
+    assert!(matches!(
+        auth.access().await,
+        Err(TokenError::Configuration(_))
+    ));
+    assert!(matches!(auth.state(), AuthState::Misconfigured { .. }));
+}
+
+#[tokio::test]
+async fn a_claims_challenge_of_the_token_endpoint_is_kept_for_the_sign_in() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let auth = bench.signed_in();
+    bench.service.inject(Fault::new(
+        Route::Token,
+        oauth(400, "interaction_required", 50076),
+    ));
+    assert!(auth.access().await.is_err());
+    let AuthState::SignInNeeded { why, claims } = auth.state() else {
+        panic!("{:?}", auth.state())
+    };
+    assert!(why.contains("AADSTS50076"), "{why}");
+    let claims = claims.unwrap();
+    assert!(claims.contains("capolids"), "{claims}");
+    // And shown to the person who signs in.
+    let (shown, address) = tokio::sync::oneshot::channel();
+    let mut shown = Some(shown);
+    let signing = sign_in_browser(&bench.config, Some(&claims), |prompt| {
+        let Prompt::Browser { url } = prompt else {
+            panic!("{prompt:?}")
+        };
+        shown.take().unwrap().send(url).unwrap();
+    });
+    let browsing = async {
+        let url = url::Url::parse(&address.await.unwrap()).unwrap();
+        let passed = url.query_pairs().find(|(key, _)| key == "claims");
+        assert_eq!(passed.unwrap().1, claims);
+        reqwest::get(url).await.unwrap();
+    };
+    let (token, ()) = tokio::join!(signing, browsing);
+    token.unwrap();
+}
+
+#[tokio::test]
+async fn a_drive_that_wants_more_than_a_renewal_shows_asks_for_a_person() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let auth = bench.signed_in();
+    let token = auth.access().await.unwrap();
+    auth.challenged("401 InvalidAuthenticationToken", Some("{}".into()));
+    assert!(matches!(
+        auth.state(),
+        AuthState::SignInNeeded {
+            claims: Some(_),
+            ..
+        }
+    ));
+    bench.service.reset_log();
+    let error = auth.access().await.unwrap_err();
+    assert!(
+        matches!(&error, TokenError::SignIn { claims: Some(claims), .. } if claims == "{}"),
+        "{error:?}"
+    );
+    assert!(auth.renew(&token, None).await.is_err());
+    assert_eq!(bench.service.total(), 0);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_may_not_write_is_refused_when_it_is_renewed() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let mut token = bench.ended_token();
+    token.scope = "Files.Read offline_access".into();
+    let error = renewed(&bench.config, Some(&token), None)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, TokenError::Configuration(why)
+            if why.contains("Files.ReadWrite.All") && why.contains("Files.Read")),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_login_authority_that_asks_to_be_left_alone_is_left_alone() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let auth = bench.signed_in();
+    bench
+        .service
+        .inject(Fault::status(Route::Token, 429).retry_after(600));
+    let error = auth.access().await.unwrap_err();
+    assert!(
+        matches!(error, TokenError::Unavailable { retry_after: Some(wish), .. }
+            if wish == Duration::from_mins(10)),
+        "{error:?}"
+    );
+    assert!(auth.access().await.is_err());
+    assert_eq!(bench.service.count(Route::Token), 1);
+    assert!(matches!(auth.state(), AuthState::Unreachable { .. }));
+}
+
+#[tokio::test]
+async fn a_damaged_token_is_one_that_nobody_has_and_a_login_heals_it() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    std::fs::write(bench.store().path(), "{\"refresh_token\":\"x").unwrap();
+    let auth = Authenticator::new(bench.config.clone(), bench.store()).unwrap();
+    let AuthState::SignInNeeded { why, .. } = auth.state() else {
+        panic!("{:?}", auth.state())
+    };
+    assert!(why.contains("damaged"), "{why}");
+    bench.store().save(&bench.ended_token()).unwrap();
+    auth.look(false).await;
+    assert_eq!(auth.state(), AuthState::SignedIn);
+    auth.access().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sign_in_says_how_long_it_lasts() {
+    let bench = Bench::start(Profile::Business, |_| {}).await;
+    let auth = bench.signed_in();
+    auth.access().await.unwrap();
+    let now = SystemTime::now();
+    let standing = auth.standing(now);
+    let lasts = standing.lasts_until.unwrap();
+    assert_eq!(
+        lasts,
+        standing.refreshed.unwrap() + Duration::from_hours(90 * 24)
+    );
+    assert_eq!(standing.warning, None);
+    let soon = auth.standing(lasts - Duration::from_hours(72)).warning;
+    assert!(soon.unwrap().contains("in 3 days"));
 }

@@ -29,7 +29,7 @@ async fn a_person_who_takes_time_is_waited_for_until_the_code_ends() {
         .await;
         let (shown, code) = tokio::sync::oneshot::channel();
         let mut shown = Some(shown);
-        let signing = sign_in_device(&bench.config, |prompt| {
+        let signing = sign_in_device(&bench.config, None, |prompt| {
             let Prompt::Device { code, .. } = prompt else {
                 panic!("{prompt:?}")
             };
@@ -48,7 +48,7 @@ async fn a_person_who_takes_time_is_waited_for_until_the_code_ends() {
         if approves {
             assert!(!token.unwrap().refresh_token.expose_secret().is_empty());
         } else {
-            assert!(matches!(token, Err(TokenError::SignIn(_))), "{token:?}");
+            assert!(matches!(token, Err(TokenError::SignIn { .. })), "{token:?}");
         }
         assert_eq!(bench.service.count(Route::Token), 2, "{approves}");
     }
@@ -59,7 +59,7 @@ async fn a_code_that_comes_with_another_state_is_not_exchanged() {
     let bench = Bench::start(Profile::Business, |_| {}).await;
     let (shown, address) = tokio::sync::oneshot::channel();
     let mut shown = Some(shown);
-    let signing = sign_in_browser(&bench.config, |prompt| {
+    let signing = sign_in_browser(&bench.config, None, |prompt| {
         let Prompt::Browser { url } = prompt else {
             panic!("{prompt:?}")
         };
@@ -83,7 +83,7 @@ async fn a_code_that_comes_with_another_state_is_not_exchanged() {
         assert_eq!(browser.get(refused).send().await.unwrap().status(), 200);
     };
     let (token, ()) = tokio::join!(signing, browsing);
-    let Err(TokenError::SignIn(why)) = token else {
+    let Err(TokenError::SignIn { why, .. }) = token else {
         panic!("{token:?}")
     };
     assert!(why.contains("AADSTS65004"), "{why}");
@@ -98,7 +98,7 @@ async fn an_outage_of_the_login_authority_leaves_the_token_as_it_was() {
     let outage = Fault::status(Route::Token, 500).body(ReplyBody::Html);
     bench.service.inject(outage.always());
     let error = auth.access().await.unwrap_err();
-    assert!(matches!(error, TokenError::Unavailable(_)), "{error:?}");
+    assert!(matches!(error, TokenError::Unavailable { .. }), "{error:?}");
     assert!(matches!(auth.state(), AuthState::Unreachable { .. }));
     assert_eq!(std::fs::read(bench.store().path()).unwrap(), before);
     bench.service.clear_faults();
@@ -129,7 +129,7 @@ async fn scopes_name_the_host_where_the_cloud_is_a_nations() {
     let bench = Bench::start(Profile::China, |_| {}).await;
     let mut config = bench.config.clone();
     let mut scopes = |host: &str, app_only| {
-        config.graph_url = host.into();
+        config.resource = host.into();
         config.app_only = app_only;
         config.scopes().join(" ")
     };
@@ -150,5 +150,5 @@ async fn scopes_name_the_host_where_the_cloud_is_a_nations() {
     let token = auth.access().await.unwrap();
     let shown = format!("{token:?} {:?}", bench.store().load().unwrap());
     assert!(!shown.contains(token.expose_secret()), "{shown}");
-    assert!(auth.times().unwrap().0 > SystemTime::now());
+    assert!(auth.standing(SystemTime::now()).access_until.unwrap() > SystemTime::now());
 }

@@ -72,6 +72,8 @@ fn the_example_of_tuyunfs_shows_every_key_with_its_default() {
         tenant = "common"
         client_id = ""
         client_secret_file = ""
+        client_certificate_file = ""
+        client_key_file = ""
         flow = "user"
         user = ""
         drive_id = ""

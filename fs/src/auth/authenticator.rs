@@ -5,20 +5,18 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::errors::TokenError;
 use super::renewal::renewed;
-use super::token::Identity;
-use super::{AuthConfig, StoredToken, TokenStore};
+use super::state::{AuthState, Standing};
+use super::token::{Identity, identity};
+use super::{AuthConfig, StoredToken, TokenStore, lifetime};
 
 /// How long before its end an access token is renewed: long enough for a renewal that has to be
 /// tried a few times, short against the hour that it lives.
 const AHEAD: Duration = Duration::from_mins(5);
-
-/// How often a refresh token is used at least: it dies after 90 days without (trap T26), and a
-/// mount that nobody looks at should not be what lets it.
-const KEEP_ALIVE: Duration = Duration::from_hours(24);
 
 /// Between two questions to a login authority that did not answer: at first, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -26,24 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// And at most: the end of an outage is noticed within a minute.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// How sign-in stands.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case", tag = "state")]
-pub enum AuthState {
-    /// There is a token that works, as far as is known.
-    SignedIn,
-    /// A person has to act: `tuyunfs login`, or what the reason advises. What is cached is served,
-    /// and changes are kept, meanwhile.
-    SignInNeeded {
-        /// What the service said.
-        why: String,
-    },
-    /// The login authority cannot be reached. The token is as good as before.
-    Unreachable {
-        /// What failed.
-        why: String,
-    },
-}
+/// Between two questions about a registration that is wrong. It may be put right where we do not
+/// see it, in the service's portal; asking more often would only be refused more often.
+const WRONG_PAUSE: Duration = Duration::from_hours(1);
 
 /// Hands out access tokens, renewed ahead of their end, by one request for all who wait.
 pub struct Authenticator {
@@ -52,11 +35,15 @@ pub struct Authenticator {
     current: Mutex<Current>,
     /// Held while a token is being got: whoever waits for it finds a new one.
     renewing: tokio::sync::Mutex<()>,
+    /// Counts the times that a trouble ended.
+    healed: watch::Sender<u64>,
 }
 
 struct Current {
     token: Option<StoredToken>,
     file: Option<Identity>,
+    /// The files of the application's proof, as they were when it was last refused.
+    proof: [Option<Identity>; 2],
     state: AuthState,
     since: SystemTime,
     /// Failures in a row to reach the login authority, and until when it is not asked again.
@@ -66,42 +53,72 @@ struct Current {
 
 impl Current {
     fn set(&mut self, state: AuthState) {
-        if self.state != state {
-            (self.state, self.since) = (state, SystemTime::now());
+        if self.state.name() != state.name() {
+            self.since = SystemTime::now();
         }
+        self.state = state;
+    }
+
+    fn paused(&self) -> bool {
+        self.pause.is_some_and(|until| Instant::now() < until)
     }
 }
 
 impl Authenticator {
-    /// An authenticator of what is stored; asks nothing.
+    /// An authenticator of what is stored; asks nothing. A stored token that is damaged is one
+    /// that nobody has: what is cached can be served without it.
     ///
     /// # Errors
     /// The stored token cannot be read.
     pub fn new(config: AuthConfig, store: TokenStore) -> Result<Arc<Self>, TokenError> {
         let file = store.identity();
-        let token = store.load().map_err(TokenError::Store)?;
+        let (token, why) = match store.load() {
+            Ok(token) => (token, "nobody has signed in yet".to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                let why = format!(
+                    "the stored token {} is damaged: {error}",
+                    store.path().display()
+                );
+                tracing::error!(why, "sign-in is needed: run `tuyunfs login`");
+                (None, why)
+            }
+            Err(error) => return Err(TokenError::Store(error)),
+        };
         let state = if token.is_some() || config.app_only {
             AuthState::SignedIn
         } else {
-            AuthState::SignInNeeded {
-                why: "nobody has signed in yet".into(),
-            }
+            AuthState::SignInNeeded { why, claims: None }
         };
         let current = Mutex::new(Current {
             token,
             file,
+            proof: [None; 2],
             state,
             since: SystemTime::now(),
             failures: 0,
             pause: None,
         });
-        let renewing = tokio::sync::Mutex::default();
         Ok(Arc::new(Self {
             config,
             store,
             current,
-            renewing,
+            renewing: tokio::sync::Mutex::default(),
+            healed: watch::Sender::new(0),
         }))
+    }
+
+    /// An authenticator of a token that is not stored yet, to try it.
+    ///
+    /// # Errors
+    /// What is stored cannot be read.
+    pub fn holding(
+        config: AuthConfig,
+        store: TokenStore,
+        token: StoredToken,
+    ) -> Result<Arc<Self>, TokenError> {
+        let auth = Self::new(config, store)?;
+        auth.good(&mut auth.current.lock(), token);
+        Ok(auth)
     }
 
     /// How sign-in stands.
@@ -110,20 +127,26 @@ impl Authenticator {
         self.current.lock().state.clone()
     }
 
-    /// Since when it stands so; at first, since the start.
+    /// How sign-in stands, since when, and for how long.
     #[must_use]
-    pub fn since(&self) -> SystemTime {
-        self.current.lock().since
+    pub fn standing(&self, now: SystemTime) -> Standing {
+        let current = self.current.lock();
+        // An application has nothing that ends by itself; its token is had anew each time.
+        let lasting = current.token.as_ref().filter(|_| !self.config.app_only);
+        Standing {
+            state: current.state.clone(),
+            since: current.since,
+            access_until: current.token.as_ref().map(|token| token.expires_at),
+            refreshed: lasting.map(|token| token.refreshed_at),
+            lasts_until: lasting.map(lifetime::lasts_until),
+            warning: lasting.and_then(|token| lifetime::warning(token, now)),
+        }
     }
 
-    /// Until when the access token is good, and when the refresh token was last used.
+    /// Changes each time that a trouble has ended: what waited for that may go on at once.
     #[must_use]
-    pub fn times(&self) -> Option<(SystemTime, SystemTime)> {
-        let current = self.current.lock();
-        current
-            .token
-            .as_ref()
-            .map(|token| (token.expires_at, token.refreshed_at))
+    pub fn healed(&self) -> watch::Receiver<u64> {
+        self.healed.subscribe()
     }
 
     /// Whether a token exists at all.
@@ -136,10 +159,8 @@ impl Authenticator {
     #[must_use]
     pub fn keep_alive_due(&self, now: SystemTime) -> bool {
         let current = self.current.lock();
-        current.token.as_ref().is_some_and(|token| {
-            now.duration_since(token.refreshed_at)
-                .is_ok_and(|idle| idle >= KEEP_ALIVE)
-        })
+        let token = current.token.as_ref().filter(|_| !self.config.app_only);
+        token.is_some_and(|token| lifetime::keep_alive_due(token, now))
     }
 
     /// An access token that is good for a while.
@@ -159,14 +180,19 @@ impl Authenticator {
             }
             self.renewing.lock().await
         };
-        self.renew_now().await
+        self.renew_now(None).await
     }
 
-    /// Another access token in place of one that the drive has refused.
+    /// Another access token in place of one that the drive has refused; `claims` is what it wants
+    /// to be shown in addition.
     ///
     /// # Errors
     /// There is none to be had; see [`TokenError`].
-    pub async fn renew(&self, refused: &SecretString) -> Result<(), TokenError> {
+    pub async fn renew(
+        &self,
+        refused: &SecretString,
+        claims: Option<&str>,
+    ) -> Result<(), TokenError> {
         let _one = self.renewing.lock().await;
         {
             let mut current = self.current.lock();
@@ -177,7 +203,20 @@ impl Authenticator {
                 token.expires_at = SystemTime::UNIX_EPOCH;
             }
         }
-        self.renew_now().await.map(drop)
+        self.renew_now(claims).await.map(drop)
+    }
+
+    /// The drive wants more than any renewal shows: a person has to sign in, and to show `claims`.
+    pub fn challenged(&self, why: &str, claims: Option<String>) {
+        let mut current = self.current.lock();
+        if let Some(token) = &mut current.token {
+            token.expires_at = SystemTime::UNIX_EPOCH;
+        }
+        if self.config.app_only {
+            self.wrong(&mut current, why.to_owned());
+        } else {
+            needed(&mut current, why.to_owned(), claims);
+        }
     }
 
     /// Uses the refresh token, though the access token may be good for a while yet.
@@ -187,7 +226,25 @@ impl Authenticator {
     pub async fn refresh(&self) -> Result<(), TokenError> {
         let _one = self.renewing.lock().await;
         self.reload();
-        self.ask().await.map(drop)
+        self.ask(None).await.map(drop)
+    }
+
+    /// Looks whether a new sign-in, or a new proof of the application, lies in its file; asked
+    /// with `at_once`, also tries again what was only waiting for its time.
+    pub async fn look(&self, at_once: bool) {
+        let _one = self.renewing.lock().await;
+        self.reload();
+        let due = {
+            let current = self.current.lock();
+            match &current.state {
+                AuthState::SignedIn | AuthState::SignInNeeded { .. } => false,
+                AuthState::Unreachable { .. } => at_once,
+                AuthState::Misconfigured { .. } => at_once || !current.paused(),
+            }
+        };
+        if due && let Err(error) = self.ask(None).await {
+            tracing::debug!(%error, "looked at the sign-in again, in vain");
+        }
     }
 
     fn good_for(&self, ahead: Duration) -> Option<SecretString> {
@@ -197,36 +254,42 @@ impl Authenticator {
     }
 
     /// A token, by whatever it takes. Called by who holds `renewing`.
-    async fn renew_now(&self) -> Result<SecretString, TokenError> {
+    async fn renew_now(&self, claims: Option<&str>) -> Result<SecretString, TokenError> {
         self.reload();
         if let Some(token) = self.good_for(AHEAD) {
             return Ok(token); // renewed while we waited, or a new sign-in lay in the file
         }
         let (state, paused) = {
             let current = self.current.lock();
-            let paused = current.pause.is_some_and(|until| Instant::now() < until);
-            (current.state.clone(), paused)
+            (current.state.clone(), current.paused())
         };
         let failure = match state {
             // Only a new sign-in helps, and `reload` would have found it.
-            AuthState::SignInNeeded { why } => return Err(TokenError::SignIn(why)),
-            AuthState::Unreachable { why } if paused => TokenError::Unavailable(why),
-            AuthState::Unreachable { .. } | AuthState::SignedIn => match self.ask().await {
+            AuthState::SignInNeeded { why, claims } => {
+                return Err(TokenError::SignIn { why, claims });
+            }
+            AuthState::Misconfigured { why } if paused => {
+                return Err(TokenError::Configuration(why));
+            }
+            AuthState::Unreachable { why } if paused => TokenError::unavailable(why),
+            AuthState::Unreachable { .. }
+            | AuthState::Misconfigured { .. }
+            | AuthState::SignedIn => match self.ask(claims).await {
                 Ok(token) => return Ok(token),
                 Err(error) => error,
             },
         };
         match (failure, self.good_for(Duration::ZERO)) {
             // One that ends soon is better than none.
-            (TokenError::Unavailable(_), Some(token)) => Ok(token),
+            (TokenError::Unavailable { .. }, Some(token)) => Ok(token),
             (failure, _) => Err(failure),
         }
     }
 
     /// Asks the login authority, and keeps what it says.
-    async fn ask(&self) -> Result<SecretString, TokenError> {
+    async fn ask(&self, claims: Option<&str>) -> Result<SecretString, TokenError> {
         let held = self.current.lock().token.clone();
-        match renewed(&self.config, held.as_ref()).await {
+        match renewed(&self.config, held.as_ref(), claims).await {
             Ok(token) => Ok(self.take(token).await),
             Err(error) => {
                 self.note(&error);
@@ -238,25 +301,42 @@ impl Authenticator {
     fn note(&self, error: &TokenError) {
         let mut current = self.current.lock();
         match error {
-            TokenError::Unavailable(why) => {
+            TokenError::Unavailable { what, retry_after } => {
                 let pause = FIRST_PAUSE.saturating_mul(1 << current.failures.min(8));
-                current.pause = Some(Instant::now() + pause.min(LONGEST_PAUSE));
+                let pause = pause
+                    .min(LONGEST_PAUSE)
+                    .max(retry_after.unwrap_or_default());
+                current.pause = Some(Instant::now() + pause);
                 current.failures += 1;
-                current.set(AuthState::Unreachable { why: why.clone() });
+                let why = what.clone();
+                current.set(AuthState::Unreachable { why });
             }
-            TokenError::SignIn(_) | TokenError::Configuration(_) => {
-                tracing::error!(%error, "sign-in is needed: run `tuyunfs login`; cached files are served, changes are kept");
-                let why = error.to_string();
-                current.set(AuthState::SignInNeeded { why });
+            TokenError::SignIn { why, claims } => {
+                needed(&mut current, why.clone(), claims.clone());
             }
+            TokenError::Configuration(why) => self.wrong(&mut current, why.clone()),
             TokenError::Store(_) => {}
         }
+    }
+
+    fn wrong(&self, current: &mut Current, why: String) {
+        tracing::error!(
+            why,
+            "the sign-in is refused for what the settings or the app's registration say; cached files are served, changes are kept"
+        );
+        current.proof = self.proof();
+        current.pause = Some(Instant::now() + WRONG_PAUSE);
+        current.set(AuthState::Misconfigured { why });
+    }
+
+    fn proof(&self) -> [Option<Identity>; 2] {
+        self.config.credential.files().map(|path| identity(path?))
     }
 
     /// Stored before it is used, so that a crash finds the newest refresh token on disk.
     async fn take(&self, token: StoredToken) -> SecretString {
         let kept = if self.config.app_only {
-            Kept::Ours(None) // there is always another to be had by the secret
+            Kept::Ours(None) // there is always another to be had by the application's proof
         } else {
             self.keep(token.clone()).await
         };
@@ -272,10 +352,19 @@ impl Authenticator {
             }
         };
         let access = token.access_token.clone();
+        self.good(&mut current, token);
+        access
+    }
+
+    /// A token that works.
+    fn good(&self, current: &mut Current, token: StoredToken) {
         current.token = Some(token);
         (current.failures, current.pause) = (0, None);
-        current.set(AuthState::SignedIn);
-        access
+        if current.state != AuthState::SignedIn {
+            tracing::info!("signed in");
+            current.set(AuthState::SignedIn);
+            self.healed.send_modify(|times| *times += 1);
+        }
     }
 
     async fn keep(&self, token: StoredToken) -> Kept {
@@ -298,20 +387,22 @@ impl Authenticator {
         keeping.await.unwrap_or(Kept::Ours(known))
     }
 
-    /// Takes a token that `tuyunfs login` has put there since.
+    /// Takes a token that `tuyunfs login` has put there since, and notices a new proof.
     fn reload(&self) {
-        let file = self.store.identity();
+        let (file, proof) = (self.store.identity(), self.proof());
         let mut current = self.current.lock();
-        if file.is_none() || file == current.file {
+        if matches!(current.state, AuthState::Misconfigured { .. }) && proof != current.proof {
+            current.proof = proof;
+            current.pause = None;
+        }
+        if self.config.app_only || file.is_none() || file == current.file {
             return;
         }
         current.file = file;
         match self.store.load() {
             Ok(Some(token)) => {
                 tracing::info!("a new sign-in was found");
-                current.token = Some(token);
-                (current.failures, current.pause) = (0, None);
-                current.set(AuthState::SignedIn);
+                self.good(&mut current, token);
             }
             Ok(None) => {}
             Err(error) => {
@@ -319,6 +410,14 @@ impl Authenticator {
             }
         }
     }
+}
+
+fn needed(current: &mut Current, why: String, claims: Option<String>) {
+    tracing::error!(
+        why,
+        "sign-in is needed: run `tuyunfs login`; cached files are served, changes are kept"
+    );
+    current.set(AuthState::SignInNeeded { why, claims });
 }
 
 /// Which token is in the file.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::errors::{TokenError, judge};
+use super::errors::{Refusal, TokenError, judge};
 
 /// The head of a request that a browser sends; theirs are two kilobytes at most.
 const HEAD_LIMIT: usize = 16 << 10;
@@ -99,9 +99,13 @@ fn judged(query: &str, state: &str) -> (String, Option<Result<String, TokenError
         return (page("404 Not Found", "Not here."), None);
     }
     if let Some(error) = value("error") {
-        let text = value("error_description").unwrap_or_default();
+        let refusal = Refusal {
+            error,
+            description: value("error_description").unwrap_or_default(),
+            claims: value("claims"),
+        };
         let said = "Sign-in was refused. You may close this page. 登录未完成，可关闭本页。";
-        return (page("200 OK", said), Some(Err(judge(&error, &text))));
+        return (page("200 OK", said), Some(Err(judge(&refusal))));
     }
     match value("code") {
         Some(code) => {
@@ -167,7 +171,7 @@ mod tests {
         assert!(outcome("state=mine").is_none());
         assert_eq!(outcome("code=a%2Bb&state=mine").unwrap().unwrap(), "a+b");
         let refused = outcome("error=access_denied&error_description=no&state=mine");
-        assert!(matches!(refused, Some(Err(TokenError::SignIn(_)))));
+        assert!(matches!(refused, Some(Err(TokenError::SignIn { .. }))));
     }
 
     #[test]
@@ -178,6 +182,32 @@ mod tests {
             head.contains(&format!("content-length: {}\r\n", body.len())),
             "{head}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_browser_may_come_back_by_either_address_of_this_machine() {
+        let callback = Callback::listen().await.unwrap();
+        for host in ["127.0.0.1", "[::1]"] {
+            if host == "[::1]" && callback.six.is_none() {
+                continue; // a machine without IPv6
+            }
+            let address = format!("{host}:{}", callback.port);
+            let browser = async {
+                let mut stream = TcpStream::connect(&address).await.unwrap();
+                let asked = b"GET /favicon.ico HTTP/1.1\r\n\r\n";
+                stream.write_all(asked).await.unwrap();
+                let mut said = String::new();
+                stream.read_to_string(&mut said).await.unwrap();
+                assert!(said.starts_with("HTTP/1.1 404"), "{said}");
+                let mut stream = TcpStream::connect(&address).await.unwrap();
+                let asked = format!("GET /?code={host}&state=s HTTP/1.1\r\n\r\n");
+                stream.write_all(asked.as_bytes()).await.unwrap();
+                said.clear();
+                stream.read_to_string(&mut said).await.unwrap();
+            };
+            let (code, ()) = tokio::join!(callback.code("s"), browser);
+            assert_eq!(code.unwrap(), host);
+        }
     }
 
     #[tokio::test]

@@ -8,8 +8,15 @@ use serde::Deserialize;
 
 use super::{AuthConfig, StoredToken};
 
-/// The login authority of rclone's region `global`.
-const GLOBAL: &str = "https://login.microsoftonline.com";
+/// rclone's name for the cloud of a login authority; of any other, nothing is known.
+fn region_of(login_url: &str) -> Option<&'static str> {
+    match login_url.trim_end_matches('/') {
+        "https://login.microsoftonline.com" => Some("global"),
+        "https://login.microsoftonline.us" => Some("us"),
+        "https://login.chinacloudapi.cn" | "https://login.partner.microsoftonline.cn" => Some("cn"),
+        _ => None,
+    }
+}
 
 /// Why a token cannot be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +98,7 @@ pub fn import_rclone(
             access_token: SecretString::default(),
             expires_at: SystemTime::UNIX_EPOCH,
             refreshed_at: now,
+            told_end: None,
         };
         return Ok(Imported {
             token,
@@ -115,9 +123,8 @@ pub fn import_rclone(
     if section.value("client_credentials") == Some("true") {
         return Err(ImportError::AppOnly);
     }
-    if let Some(region) = section.value("region").filter(|region| *region != "global")
-        && config.login_url.trim_end_matches('/') == GLOBAL
-    {
+    let region = section.value("region").unwrap_or("global");
+    if region_of(&config.login_url).is_some_and(|ours| ours != region) {
         return Err(ImportError::OtherCloud(region.to_owned()));
     }
     // Blank means rclone's own, whatever the settings say: no other can renew it (trap T24).
@@ -139,6 +146,7 @@ pub fn import_rclone(
         access_token: SecretString::default(),
         expires_at: SystemTime::UNIX_EPOCH,
         refreshed_at: now,
+        told_end: None,
     };
     Ok(Imported {
         token,
@@ -203,13 +211,10 @@ mod tests {
 
     fn config(client_id: &str) -> AuthConfig {
         AuthConfig {
-            login_url: GLOBAL.into(),
-            graph_url: "https://graph.microsoft.com".into(),
+            login_url: "https://login.microsoftonline.com".into(),
             tenant: "common".into(),
             client_id: client_id.into(),
-            client_secret: None,
-            app_only: false,
-            ca_pem: None,
+            ..AuthConfig::default()
         }
     }
 
@@ -235,7 +240,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_says_why_and_what_to_do() {
-        assert!(refused("RCLONE_ENCRYPT_V0:\nxyz", "").contains("rclone config show"));
+        let encrypted = "# Encrypted rclone configuration File\n\nRCLONE_ENCRYPT_V0:\nxyz";
+        assert!(refused(encrypted, "").contains("rclone config show"));
         assert!(refused("[a]\ntype = s3\n", "").contains("no section"));
         assert!(refused("{\"refresh_token\":\"r\"}", "").contains("tuyunfs login"));
         assert!(refused("{\"refresh", "app").contains("cannot be read"));
@@ -244,6 +250,12 @@ mod tests {
         assert!(refused(&two, "").contains("pics, more"));
         assert!(refused(&format!("{CONF}region = cn\n"), "").contains("`cn`"));
         assert!(refused(&format!("{CONF}client_credentials = true\n"), "").contains("flow"));
+        let mut china = config("");
+        china.login_url = "https://login.chinacloudapi.cn".into();
+        let error = import_rclone(CONF, &china, NOW).unwrap_err().to_string();
+        assert!(error.contains("`global`"), "{error}");
+        let own = format!("{CONF}region = cn\n");
+        assert!(import_rclone(&own, &china, NOW).is_ok());
     }
 
     #[test]

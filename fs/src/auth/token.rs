@@ -30,6 +30,8 @@ pub struct StoredToken {
     pub expires_at: SystemTime,
     /// When the refresh token was last used: it dies after 90 days without use.
     pub refreshed_at: SystemTime,
+    /// When it dies even if it is used, where that was told.
+    pub told_end: Option<SystemTime>,
 }
 
 impl std::fmt::Debug for StoredToken {
@@ -58,6 +60,8 @@ struct Row {
     expires_at: u64,
     #[serde(default)]
     refreshed_at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told_end: Option<u64>,
 }
 
 fn common() -> String {
@@ -116,6 +120,7 @@ impl TokenStore {
             access_token: row.access_token.into(),
             expires_at: at(row.expires_at),
             refreshed_at: at(row.refreshed_at),
+            told_end: row.told_end.map(at),
         }))
     }
 
@@ -139,6 +144,7 @@ impl TokenStore {
             access_token: token.access_token.expose_secret().to_owned(),
             expires_at: seconds(token.expires_at),
             refreshed_at: seconds(token.refreshed_at),
+            told_end: token.told_end.map(seconds),
         };
         let mut aside = tempfile::NamedTempFile::new_in(dir)?;
         aside
@@ -159,9 +165,14 @@ impl TokenStore {
     }
 
     pub(super) fn identity(&self) -> Option<Identity> {
-        let meta = std::fs::metadata(&self.path).ok()?;
-        Some(Identity(meta.ino(), meta.mtime(), meta.mtime_nsec()))
+        identity(&self.path)
     }
+}
+
+/// Which file there is; `None` when there is none, or none that may be looked at.
+pub(super) fn identity(path: &Path) -> Option<Identity> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some(Identity(meta.ino(), meta.mtime(), meta.mtime_nsec()))
 }
 
 fn at(seconds: u64) -> SystemTime {
@@ -175,31 +186,33 @@ fn seconds(at: SystemTime) -> u64 {
 }
 
 #[cfg(test)]
+pub(super) fn example(refresh: &str) -> StoredToken {
+    StoredToken {
+        client_id: "app".into(),
+        client_secret: None,
+        login_url: "https://login.test".into(),
+        tenant: "common".into(),
+        scope: "Files.ReadWrite.All".into(),
+        refresh_token: refresh.to_owned().into(),
+        access_token: "access".to_owned().into(),
+        expires_at: at(200_000),
+        refreshed_at: at(100_000),
+        told_end: None,
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-
-    pub(crate) fn token(refresh: &str) -> StoredToken {
-        StoredToken {
-            client_id: "app".into(),
-            client_secret: None,
-            login_url: "https://login.test".into(),
-            tenant: "common".into(),
-            scope: "Files.ReadWrite.All".into(),
-            refresh_token: refresh.to_owned().into(),
-            access_token: "access".to_owned().into(),
-            expires_at: at(2000),
-            refreshed_at: at(1000),
-        }
-    }
 
     #[test]
     fn a_token_is_nobody_elses_to_read_and_replaced_as_a_whole() {
         let dir = tempfile::tempdir().unwrap();
         let store = TokenStore::in_dir(dir.path());
         assert!(store.load().unwrap().is_none());
-        store.save(&token("one")).unwrap();
+        store.save(&example("one")).unwrap();
         let first = store.identity();
-        store.save(&token("two")).unwrap();
+        store.save(&example("two")).unwrap();
         assert_ne!(store.identity(), first);
         let mode = std::fs::metadata(store.path())
             .unwrap()
@@ -208,7 +221,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let held = store.load().unwrap().unwrap();
         assert_eq!(held.refresh_token.expose_secret(), "two");
-        assert_eq!(held.expires_at, at(2000));
+        assert_eq!(held.expires_at, at(200_000));
         assert_eq!(
             std::fs::read_dir(dir.path()).unwrap().count(),
             1,
@@ -223,6 +236,6 @@ mod tests {
         std::fs::write(store.path(), r#"{"refresh_token": "secret", "x"#).unwrap();
         let error = store.load().unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
-        assert!(!format!("{:?}", token("secret")).contains("secret"));
+        assert!(!format!("{:?}", example("secret")).contains("secret"));
     }
 }

@@ -56,10 +56,7 @@ fn left(report: &Report) -> usize {
 }
 
 fn needs_a_person(report: &Report) -> bool {
-    matches!(
-        report.sign_in,
-        crate::control::report::SignIn::Needed { .. }
-    )
+    report.sign_in.state.to_do().is_some()
 }
 
 fn summary(report: &Report) -> String {

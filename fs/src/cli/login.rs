@@ -2,16 +2,20 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tuyun_chassis::exit::{Code, Failure};
 
 use crate::auth::{
-    AuthConfig, ImportError, Prompt, StoredToken, TokenError, TokenStore, import_rclone, renewed,
-    sign_in_browser, sign_in_device,
+    AuthConfig, AuthState, Authenticator, ImportError, Prompt, StoredToken, TokenError, TokenStore,
+    import_rclone, renewed, sign_in_browser, sign_in_device,
 };
+use crate::control::client::report;
+use crate::control::{Order, Report};
 use crate::daemon;
 use crate::graph::{DriveKind, FoundDrive, Graph};
+use crate::ports::DriveError;
 use crate::settings::Settings;
 
 /// How to sign in.
@@ -37,17 +41,90 @@ const REGISTER: &str = "register an app at portal.azure.com (App registrations; 
 /// Refused, not possible with these settings, or the service cannot be reached.
 pub async fn run(settings: &Settings, choice: &Choice) -> Result<(), Failure> {
     let config = daemon::auth_config(settings)?;
+    let running = running(settings).await;
     if config.app_only {
-        return show_drive(settings).await;
+        let found = find(settings, daemon::authenticator(settings)?).await;
+        tell(settings).await;
+        let found = found.map_err(|error| daemon::explain("cannot open the drive", &error))?;
+        print(&found, &settings.drive.root);
+        return Ok(());
     }
+    let claims = running.as_ref().and_then(claims);
     let token = match choice {
         Choice::Rclone(file) => import(&config, file).await?,
-        Choice::Device => by_person(&config, true).await?,
-        Choice::Browser => by_person(&config, false).await?,
-        Choice::Auto => by_person(&config, !has_screen()).await?,
+        Choice::Device => by_person(&config, claims, true).await?,
+        Choice::Browser => by_person(&config, claims, false).await?,
+        Choice::Auto => by_person(&config, claims, !has_screen()).await?,
     };
+    let trial = TokenStore::in_dir(&settings.state_dir);
+    let trial = Authenticator::holding(config, trial, token.clone());
+    let trial = trial.map_err(|error| refused("cannot look at the stored token", &error, ""))?;
+    let found = find(settings, trial).await;
+    if let (Ok(found), Some(running)) = (&found, &running) {
+        same_drive(found, running)?;
+    }
     store(settings, &token)?;
-    show_drive(settings).await
+    tell(settings).await;
+    let found = found.map_err(|error| {
+        daemon::explain(
+            "the token is stored, and the drive cannot be opened",
+            &error,
+        )
+    })?;
+    print(&found, &settings.drive.root);
+    Ok(())
+}
+
+/// What the daemon of these settings says of itself, where one runs.
+async fn running(settings: &Settings) -> Option<Report> {
+    let socket = settings.control.socket.clone();
+    let asking = tokio::task::spawn_blocking(move || report(&socket, Order::Status).ok());
+    asking.await.ok().flatten()
+}
+
+/// A running daemon goes on at once; it would notice the new token in a while, too.
+async fn tell(settings: &Settings) {
+    let socket = settings.control.socket.clone();
+    let telling = tokio::task::spawn_blocking(move || report(&socket, Order::SignIn));
+    match telling.await {
+        Ok(Ok(report)) if report.sign_in.state == AuthState::SignedIn => {
+            eprintln!("the running mount goes on with it");
+        }
+        Ok(Ok(report)) => {
+            if let Some(why) = report.sign_in.state.to_do() {
+                eprintln!("the running mount says: {why}");
+            }
+        }
+        // None runs, or it may not be asked by this user.
+        Ok(Err(_)) | Err(_) => {}
+    }
+}
+
+/// What the drive wants a person to show in addition.
+fn claims(running: &Report) -> Option<&str> {
+    match &running.sign_in.state {
+        AuthState::SignInNeeded { claims, .. } => claims.as_deref(),
+        AuthState::SignedIn | AuthState::Unreachable { .. } | AuthState::Misconfigured { .. } => {
+            None
+        }
+    }
+}
+
+/// Another person's token would leave the mount without its drive.
+fn same_drive(found: &FoundDrive, running: &Report) -> Result<(), Failure> {
+    // Personal drives tell their id in changing forms.
+    if found.id.to_string().eq_ignore_ascii_case(&running.drive.id) {
+        return Ok(());
+    }
+    let whose = found.owner.as_deref().unwrap_or("another account");
+    Err(Failure::new(
+        Code::Config,
+        format!(
+            "this is the drive of {whose}, and the running mount is of {}; the token was not stored",
+            running.drive.owner
+        ),
+    )
+    .hint("sign in as the account that is mounted, or use another state_dir for this one"))
 }
 
 /// Over SSH a browser would open on the wrong machine.
@@ -56,7 +133,11 @@ fn has_screen() -> bool {
     (set("DISPLAY") || set("WAYLAND_DISPLAY")) && !set("SSH_CONNECTION")
 }
 
-async fn by_person(config: &AuthConfig, device: bool) -> Result<StoredToken, Failure> {
+async fn by_person(
+    config: &AuthConfig,
+    claims: Option<&str>,
+    device: bool,
+) -> Result<StoredToken, Failure> {
     if config.client_id.is_empty() {
         return Err(Failure::new(
             Code::Config,
@@ -79,9 +160,9 @@ async fn by_person(config: &AuthConfig, device: bool) -> Result<StoredToken, Fai
         }
     };
     let signed = if device {
-        sign_in_device(config, tell).await
+        sign_in_device(config, claims, tell).await
     } else {
-        sign_in_browser(config, tell).await
+        sign_in_browser(config, claims, tell).await
     };
     signed.map_err(|error| {
         let hint = format!("check the app: {REGISTER}");
@@ -92,9 +173,11 @@ async fn by_person(config: &AuthConfig, device: bool) -> Result<StoredToken, Fai
 /// A sign-in that came to nothing; `hint` is for when the registration is at fault.
 fn refused(what: impl Into<String>, error: &TokenError, hint: &str) -> Failure {
     let (code, hint) = match error {
-        TokenError::SignIn(_) => (Code::Permission, "run `tuyunfs login` again"),
+        TokenError::SignIn { .. } => (Code::Permission, "run `tuyunfs login` again"),
         TokenError::Configuration(_) => (Code::Config, hint),
-        TokenError::Unavailable(_) => (Code::Unavailable, "check the network, and drive.login_url"),
+        TokenError::Unavailable { .. } => {
+            (Code::Unavailable, "check the network, and drive.login_url")
+        }
         TokenError::Store(_) => (Code::Failure, "try again"),
     };
     Failure::new(code, what).because(error).hint(hint)
@@ -129,7 +212,7 @@ async fn import(config: &AuthConfig, file: &Path) -> Result<StoredToken, Failure
         );
     }
     // Renewed at once: whether the application may do that shows now, and not in an hour.
-    renewed(config, Some(&found.token)).await.map_err(|error| {
+    renewed(config, Some(&found.token), None).await.map_err(|error| {
         refused(
             format!("the token of {name} cannot be used"),
             &error,
@@ -161,20 +244,13 @@ fn make_private(dir: &Path) -> std::io::Result<()> {
 }
 
 /// Uses the token once, so that a wrong one is found now and not at the first picture.
-async fn show_drive(settings: &Settings) -> Result<(), Failure> {
-    let auth = daemon::authenticator(settings)?;
-    let config = daemon::graph_config(settings)?;
+async fn find(settings: &Settings, auth: Arc<Authenticator>) -> Result<FoundDrive, DriveError> {
+    let config = daemon::graph_config(settings).map_err(|failure| DriveError::Refused {
+        code: "settings".into(),
+        message: failure.to_string(),
+    })?;
     let drive = &settings.drive;
-    let found = Graph::find(&config, auth, &drive.drive_id, &drive.user)
-        .await
-        .map_err(|error| {
-            daemon::explain(
-                "the token is stored, and the drive cannot be opened",
-                &error,
-            )
-        })?;
-    print(&found, &drive.root);
-    Ok(())
+    Graph::find(&config, auth, &drive.drive_id, &drive.user).await
 }
 
 fn print(found: &FoundDrive, root: &str) {

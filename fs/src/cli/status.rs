@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use tuyun_chassis::exit::{Code, Failure};
 
 use super::output::say;
+use crate::auth::AuthState;
 use crate::control::client::report;
 use crate::control::report::SignIn;
 use crate::control::{Order, Report};
@@ -83,14 +84,10 @@ fn as_text(report: &Report, now: SystemTime) -> String {
             drive.owner, drive.root
         ),
     );
-    line(
-        "sign-in",
-        match &report.sign_in {
-            SignIn::SignedIn => "signed in".into(),
-            SignIn::Needed { why } => format!("needed, run `tuyunfs login`: {why}"),
-            SignIn::Unreachable { why } => format!("cannot be renewed at present: {why}"),
-        },
-    );
+    line("sign-in", sign_in(&report.sign_in, now));
+    if let Some(warning) = &report.sign_in.warning {
+        line("", warning.clone());
+    }
     line(
         "remote",
         match (
@@ -146,6 +143,20 @@ fn as_text(report: &Report, now: SystemTime) -> String {
     text
 }
 
+fn sign_in(sign_in: &SignIn, now: SystemTime) -> String {
+    let since = ago(sign_in.since, now);
+    match &sign_in.state {
+        AuthState::SignedIn => "signed in".into(),
+        AuthState::SignInNeeded { why, .. } => {
+            format!("needed for {since}, run `tuyunfs login`: {why}")
+        }
+        AuthState::Unreachable { why } => format!("cannot be renewed for {since}: {why}"),
+        AuthState::Misconfigured { why } => {
+            format!("refused for {since}, put the settings or the app right: {why}")
+        }
+    }
+}
+
 fn pending(report: &Report, now: SystemTime) -> String {
     let local = &report.local;
     if local.pending == 0 {
@@ -189,6 +200,23 @@ mod tests {
             !calm.contains("parked") && !calm.contains("degraded"),
             "{calm}"
         );
+
+        report.sign_in.warning = Some("the sign-in ends in 3 days".into());
+        assert!(as_text(&report, now).contains("ends in 3 days"));
+        report.sign_in.state = AuthState::SignInNeeded {
+            why: "AADSTS50173".into(),
+            claims: None,
+        };
+        let needed = as_text(&report, now);
+        assert!(
+            needed.contains("sign-in   needed for 1h 1m 1s, run `tuyunfs login`: AADSTS50173"),
+            "{needed}"
+        );
+        report.sign_in.state = AuthState::Misconfigured {
+            why: "AADSTS7000222".into(),
+        };
+        let wrong = as_text(&report, now);
+        assert!(wrong.contains("sign-in   refused for 1h 1m 1s"), "{wrong}");
 
         report.local.pending = 30;
         report.local.oldest_pending = Some(report.since + 3600);

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tuyun_chassis::http::control::Readiness;
 
-use super::report::{Facts, Report, SignIn};
+use super::report::{Facts, Report};
 
 /// How old readiness may be: a balancer asks every few seconds.
 const LOOK: Duration = Duration::from_secs(2);
@@ -42,6 +42,7 @@ impl Collector for Figures {
 fn figures(report: &Report, now: SystemTime) -> Vec<(&'static str, &'static str, u64)> {
     let local = &report.local;
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let is = |state: &str| u64::from(report.sign_in.state.name() == state);
     let oldest = local
         .oldest_pending
         .map_or(0, |since| now.saturating_sub(since));
@@ -63,8 +64,33 @@ fn figures(report: &Report, now: SystemTime) -> Vec<(&'static str, &'static str,
         ),
         (
             "signed_in",
-            "0 when a person has to sign in",
-            (!matches!(report.sign_in, SignIn::Needed { .. })).into(),
+            "1 when there is a sign-in that works, as far as is known",
+            is("signed_in"),
+        ),
+        (
+            "sign_in_needed",
+            "1 when a person has to sign in",
+            is("sign_in_needed"),
+        ),
+        (
+            "sign_in_unreachable",
+            "1 when the login authority cannot be reached",
+            is("unreachable"),
+        ),
+        (
+            "sign_in_misconfigured",
+            "1 when the settings or the app's registration are refused",
+            is("misconfigured"),
+        ),
+        (
+            "sign_in_since_seconds",
+            "Since when sign-in stands so, in seconds since 1970",
+            report.sign_in.since,
+        ),
+        (
+            "sign_in_lasts_until_seconds",
+            "When the sign-in ends if it is not used before, in seconds since 1970; 0 when unknown",
+            report.sign_in.lasts_until.unwrap_or_default(),
         ),
         (
             "pending_changes",
@@ -120,10 +146,8 @@ fn figures(report: &Report, now: SystemTime) -> Vec<(&'static str, &'static str,
 pub async fn keep_ready(facts: Arc<Facts>, readiness: Readiness, stop: CancellationToken) {
     loop {
         let report = facts.report();
-        let needed = match &report.sign_in {
-            SignIn::Needed { why } => Some(why.clone()),
-            SignIn::SignedIn | SignIn::Unreachable { .. } => None,
-        };
+        let needed = report.sign_in.state.to_do();
+        let needed = needed.map(|what| format!("{what} (since {})", stamp(report.sign_in.since)));
         for (part, trouble) in [
             ("sign_in", needed),
             ("journal", report.local.journal_failing),
@@ -143,9 +167,16 @@ pub async fn keep_ready(facts: Arc<Facts>, readiness: Readiness, stop: Cancellat
     }
 }
 
+fn stamp(seconds: u64) -> String {
+    let at = i64::try_from(seconds).ok();
+    let at = at.and_then(|at| jiff::Timestamp::from_second(at).ok());
+    at.unwrap_or_default().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::AuthState;
 
     #[test]
     fn the_figures_are_those_of_the_report() {
@@ -161,6 +192,33 @@ mod tests {
             (figure("mounted"), figure("signed_in"), figure("online")),
             (1, 1, 1)
         );
+        assert_eq!(figure("sign_in_since_seconds"), 1_700_000_000);
+        assert_eq!(figure("sign_in_lasts_until_seconds"), 1_707_776_000);
+        for state in [
+            AuthState::SignedIn,
+            AuthState::SignInNeeded {
+                why: "revoked".into(),
+                claims: None,
+            },
+            AuthState::Unreachable { why: "dns".into() },
+            AuthState::Misconfigured {
+                why: "secret".into(),
+            },
+        ] {
+            report.sign_in.state = state;
+            let table = figures(&report, now);
+            let names = [
+                "signed_in",
+                "sign_in_needed",
+                "sign_in_unreachable",
+                "sign_in_misconfigured",
+            ];
+            let set: u64 = names
+                .iter()
+                .map(|name| table.iter().find(|(known, ..)| known == name).unwrap().2)
+                .sum();
+            assert_eq!(set, 1, "{:?}", report.sign_in.state);
+        }
         let names: std::collections::HashSet<_> = table.iter().map(|(name, ..)| name).collect();
         assert_eq!(names.len(), table.len(), "no name twice");
     }

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{AuthState, Authenticator};
+use crate::auth::{AuthState, Authenticator, Standing};
 use crate::mount::Mode;
 use crate::sync::{Sync, SyncStatus};
 use crate::vfs::{Status, Vfs};
@@ -61,22 +61,22 @@ pub struct DriveReport {
     pub space_free: u64,
 }
 
-/// Whether somebody is signed in.
+/// How sign-in stands; all times are in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum SignIn {
-    /// As far as is known.
-    SignedIn,
-    /// A person has to: `tuyunfs login`.
-    Needed {
-        /// What the service said.
-        why: String,
-    },
-    /// The login authority cannot be reached.
-    Unreachable {
-        /// What failed.
-        why: String,
-    },
+pub struct SignIn {
+    /// Whether somebody is signed in, and what to do where not.
+    #[serde(flatten)]
+    pub state: AuthState,
+    /// Since when it stands so.
+    pub since: u64,
+    /// Until when the access token is good. It is renewed before.
+    pub access_until: Option<u64>,
+    /// When the sign-in was last used; that keeps it alive.
+    pub refreshed: Option<u64>,
+    /// When it ends, if it is not used before.
+    pub lasts_until: Option<u64>,
+    /// What a person should know before that.
+    pub warning: Option<String>,
 }
 
 /// Where a report comes from.
@@ -104,16 +104,12 @@ impl Facts {
         let space = self.vfs.space();
         let (id, owner, root) = self.drive.clone();
         let remote = self.sync.status();
-        let sign_in = SignIn::from(self.auth.state());
+        let sign_in = SignIn::from(self.auth.standing(SystemTime::now()));
         let local = self.vfs.status();
         Report {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
-            since: self
-                .started
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs(),
+            since: seconds(self.started),
             mount: self.mount.clone(),
             origin: self.origin.clone(),
             drive: DriveReport {
@@ -150,8 +146,8 @@ fn degraded(sign_in: &SignIn, remote: &SyncStatus, local: &Status) -> Option<Str
     if let Some(why) = &local.journal_failing {
         return Some(format!("changes are refused: {why}"));
     }
-    if let SignIn::Needed { why } = sign_in {
-        return Some(format!("sign-in is needed, run `tuyunfs login`: {why}"));
+    if let Some(what) = sign_in.state.to_do() {
+        return Some(what);
     }
     if let Some(why) = &remote.trouble {
         return Some(format!("the drive cannot be reached: {why}"));
@@ -168,14 +164,21 @@ fn degraded(sign_in: &SignIn, remote: &SyncStatus, local: &Status) -> Option<Str
         .map(|why| format!("nothing is sent at present: {why}"))
 }
 
-impl From<AuthState> for SignIn {
-    fn from(state: AuthState) -> Self {
-        match state {
-            AuthState::SignedIn => Self::SignedIn,
-            AuthState::SignInNeeded { why } => Self::Needed { why },
-            AuthState::Unreachable { why } => Self::Unreachable { why },
+impl From<Standing> for SignIn {
+    fn from(standing: Standing) -> Self {
+        Self {
+            state: standing.state,
+            since: seconds(standing.since),
+            access_until: standing.access_until.map(seconds),
+            refreshed: standing.refreshed.map(seconds),
+            lasts_until: standing.lasts_until.map(seconds),
+            warning: standing.warning,
         }
     }
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]
@@ -196,7 +199,14 @@ pub(crate) fn example() -> Report {
             space_total: 5 << 30,
             space_free: 4 << 30,
         },
-        sign_in: SignIn::SignedIn,
+        sign_in: SignIn {
+            state: AuthState::SignedIn,
+            since: 1_700_000_000,
+            access_until: Some(1_700_003_600),
+            refreshed: Some(1_700_000_000),
+            lasts_until: Some(1_707_776_000),
+            warning: None,
+        },
         remote: SyncStatus {
             online: true,
             ..SyncStatus::default()
@@ -213,15 +223,18 @@ mod tests {
     #[test]
     fn a_report_reads_back_what_it_wrote() {
         let mut report = example();
-        report.sign_in = SignIn::Needed {
+        report.sign_in.state = AuthState::SignInNeeded {
             why: "revoked".into(),
+            claims: Some("{}".into()),
         };
         let text = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["pending"], 0, "the local part is not nested");
         assert_eq!(value["mount"]["mode"], "fallback");
-        assert_eq!(value["sign_in"]["state"], "needed");
+        assert_eq!(value["sign_in"]["state"], "sign_in_needed");
+        assert_eq!(value["sign_in"]["why"], "revoked");
+        assert_eq!(value["sign_in"]["since"], 1_700_000_000);
     }
 
     #[test]
@@ -234,18 +247,30 @@ mod tests {
             paused: Some("throttled".into()),
             ..Status::default()
         };
-        let needed = SignIn::Needed {
+        let signed_in = example().sign_in;
+        let mut needed = signed_in.clone();
+        needed.state = AuthState::SignInNeeded {
             why: "revoked".into(),
+            claims: None,
         };
+        let mut wrong = signed_in.clone();
+        wrong.state = AuthState::Misconfigured {
+            why: "expired secret".into(),
+        };
+        let told = degraded(&wrong, &remote, &local).unwrap();
+        assert!(
+            told.contains("expired secret") && !told.contains("tuyunfs login"),
+            "{told}"
+        );
         let told = degraded(&needed, &remote, &local).unwrap();
         assert!(told.contains("tuyunfs login"), "{told}");
-        let told = degraded(&SignIn::SignedIn, &remote, &local).unwrap();
+        let told = degraded(&signed_in, &remote, &local).unwrap();
         assert!(told.contains("no route"), "{told}");
         remote.trouble = None;
-        let told = degraded(&SignIn::SignedIn, &remote, &local).unwrap();
+        let told = degraded(&signed_in, &remote, &local).unwrap();
         assert!(told.contains("throttled"), "{told}");
         local.paused = None;
-        assert_eq!(degraded(&SignIn::SignedIn, &remote, &local), None);
+        assert_eq!(degraded(&signed_in, &remote, &local), None);
         local.journal_failing = Some("disk full".into());
         assert!(
             degraded(&needed, &remote, &local)

@@ -25,6 +25,9 @@ const OPERATORS: usize = 16;
 /// How long an operator may take for an order, and for taking the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a look for a new sign-in may hold up its answer: less than an operator waits.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// The longest order. They are a few words.
 const LONGEST: u64 = 4096;
 
@@ -182,6 +185,10 @@ async fn carry_out(order: Order, facts: &Facts, leave: &CancellationToken) -> An
             }
             tracing::info!(?decision, "an operator decided about the drive's deletions");
             facts.hurry();
+        }
+        Order::SignIn => {
+            // Whoever asks waits for an answer; what takes longer goes on without him.
+            let _ = tokio::time::timeout(LOOK, facts.auth.look(true)).await;
         }
         Order::Unmount => {
             tracing::info!("stopping, as asked by an operator");

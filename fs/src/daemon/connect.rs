@@ -3,15 +3,13 @@
 //! Once found, both are remembered: every later start mounts and serves without asking anybody
 //! (invariant 8).
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use tuyun_chassis::exit::{Code, Failure};
-use tuyun_chassis::settings::read_secret;
 
-use crate::auth::{AuthConfig, Authenticator, TokenStore};
+use crate::auth::{AuthConfig, Authenticator, Credential, TokenStore};
 use crate::graph::{FoundDrive, Graph, GraphConfig};
 use crate::ports::DriveError;
 use crate::settings::{Flow, Settings};
@@ -37,17 +35,29 @@ struct Belongs {
 /// A file that they name cannot be read.
 pub fn auth_config(settings: &Settings) -> Result<AuthConfig, Failure> {
     let drive = &settings.drive;
-    let client_secret = if drive.client_secret_file.is_empty() {
-        None
+    let credential = if !drive.client_secret_file.is_empty() {
+        Credential::SecretFile(drive.client_secret_file.as_str().into())
+    } else if !drive.client_certificate_file.is_empty() {
+        Credential::Certificate {
+            certificate: drive.client_certificate_file.as_str().into(),
+            key: drive.client_key_file.as_str().into(),
+        }
     } else {
-        Some(read_secret(Path::new(&drive.client_secret_file))?)
+        Credential::None
     };
+    credential.check().map_err(|error| {
+        Failure::new(Code::Config, "the application cannot prove itself")
+            .because(&error)
+            .hint(
+                "put the file right, or check the setting; only its user has to be able to read it",
+            )
+    })?;
     Ok(AuthConfig {
         login_url: drive.login_url.clone(),
-        graph_url: drive.graph_url.clone(),
+        resource: drive.resource().to_owned(),
         tenant: drive.tenant.clone(),
         client_id: drive.client_id.clone(),
-        client_secret,
+        credential,
         app_only: drive.flow == Flow::App,
         ca_pem: ca(settings)?,
     })
@@ -133,12 +143,10 @@ pub(super) async fn connect(
         return Ok((graph, held.found));
     }
     if !auth.has_token() {
+        let why = auth.state().to_do().unwrap_or_default();
         return Err(Failure::new(
             Code::Permission,
-            format!(
-                "no token: nobody has signed in for {}",
-                settings.state_dir.display()
-            ),
+            format!("no token in {}: {why}", settings.state_dir.display()),
         )
         .hint("run `tuyunfs login` with the same --config, then start again"));
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use crate::ports::{DeltaLink, DriveError};
@@ -15,8 +17,8 @@ pub(super) enum Verdict {
     Token {
         /// What was said.
         what: String,
-        /// A new token will not do: the service wants a person to prove more (a claims challenge).
-        person: bool,
+        /// What the next token has to show in addition (a claims challenge).
+        claims: Option<String>,
     },
     /// It did not take effect: try again after a while.
     Again(String),
@@ -162,14 +164,23 @@ fn unauthorized(refusal: &Refusal<'_>, told: &Told, what: String) -> Verdict {
     if told.says("unable to initialize rps") {
         return Verdict::Again(what);
     }
-    let challenged = refusal
-        .challenge
-        .as_ref()
-        .is_some_and(|it| it.contains("insufficient_claims"));
-    Verdict::Token {
-        what,
-        person: challenged || told.has("insufficient_claims"),
-    }
+    let claims = refusal.challenge.as_deref().and_then(claims);
+    Verdict::Token { what, claims }
+}
+
+/// The claims of a challenge `Bearer …, error="insufficient_claims", claims="<base64>"`, as the
+/// token endpoint takes them.
+fn claims(challenge: &str) -> Option<String> {
+    let (_, rest) = challenge.split_once("claims=\"")?;
+    let (encoded, _) = rest.split_once('"')?;
+    let encoded = encoded.trim_end_matches('=');
+    let decoded = STANDARD_NO_PAD
+        .decode(encoded)
+        .or_else(|_| URL_SAFE_NO_PAD.decode(encoded))
+        .ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    serde_json::from_str::<Value>(&text).ok()?;
+    Some(text)
 }
 
 fn resync(refusal: &Refusal<'_>, told: &Told) -> DriveError {
@@ -203,8 +214,11 @@ mod tests {
     fn told(refusal: &Refusal<'_>) -> String {
         match judge(refusal) {
             Verdict::Final(error) => format!("{error:?}"),
-            Verdict::Token { person: false, .. } => "token".into(),
-            Verdict::Token { person: true, .. } => "person".into(),
+            Verdict::Token { claims: None, .. } => "token".into(),
+            Verdict::Token {
+                claims: Some(claims),
+                ..
+            } => format!("claims {claims}"),
             Verdict::Again(_) => "again".into(),
             Verdict::Unclear(_) => "unclear".into(),
             Verdict::Silence(silence, _) => format!("silence {silence:?}"),
@@ -282,15 +296,25 @@ mod tests {
         assert_eq!(judged(401, ""), "token");
         let lost = error("generalException", "", "Unable to initialize RPS");
         assert_eq!(judged(401, &lost), "again");
-        let challenge = Some("Bearer error=\"insufficient_claims\", claims=\"e30\"".to_owned());
-        assert_eq!(
-            told(&Refusal {
+        for (challenge, meaning) in [
+            (
+                "error=\"insufficient_claims\", claims=\"e30=\"",
+                "claims {}",
+            ),
+            (
+                "claims=\"eyJhIjoxfQ\", error=\"insufficient_claims\"",
+                "claims {\"a\":1}",
+            ),
+            ("error=\"insufficient_claims\", claims=\"odd!\"", "token"),
+            ("error=\"invalid_token\"", "token"),
+        ] {
+            let refusal = Refusal {
                 status: 401,
-                challenge,
+                challenge: Some(format!("Bearer realm=\"\", {challenge}")),
                 ..Refusal::default()
-            }),
-            "person"
-        );
+            };
+            assert_eq!(told(&refusal), meaning, "{challenge}");
+        }
     }
 
     #[test]

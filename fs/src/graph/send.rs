@@ -130,13 +130,18 @@ impl Wire {
                 Err(verdict) => verdict,
             };
             match verdict {
-                Verdict::Token { what, .. } if !renewed => {
+                Verdict::Token { what, claims } if !renewed => {
                     renewed = true;
                     tracing::debug!(what, "the access token was refused; getting another one");
-                    self.auth.renew(&token).await.map_err(token_error)?;
+                    let renewing = self.auth.renew(&token, claims.as_deref());
+                    renewing.await.map_err(token_error)?;
                 }
-                Verdict::Token { what, person: true } => {
+                Verdict::Token {
+                    what,
+                    claims: Some(claims),
+                } => {
                     let why = format!("the drive asks for more than the token shows ({what})");
+                    self.auth.challenged(&why, Some(claims));
                     return Err(Trouble::Known(DriveError::SignIn(why)));
                 }
                 Verdict::Unclear(what) if repeat == Repeat::Knowingly => {
@@ -364,8 +369,10 @@ pub(super) fn unavailable(what: impl Into<String>) -> DriveError {
 
 fn token_error(error: TokenError) -> Trouble {
     Trouble::Known(match error {
-        TokenError::SignIn(why) | TokenError::Configuration(why) => DriveError::SignIn(why),
-        TokenError::Unavailable(what) => unavailable(what),
+        TokenError::SignIn { why, .. } | TokenError::Configuration(why) => DriveError::SignIn(why),
+        TokenError::Unavailable { what, retry_after } => {
+            DriveError::Unavailable { what, retry_after }
+        }
         // Not `Disk`, which would say that the content to send cannot be read.
         TokenError::Store(error) => unavailable(format!("cannot keep the token: {error}")),
     })

@@ -146,6 +146,15 @@ impl Outbox {
         freed
     }
 
+    /// Ends the wait for a drive that could not be asked: it can be again.
+    pub fn resume(&self) {
+        {
+            let mut holds = self.holds.lock();
+            (holds.pause, holds.pauses) = (None, 0);
+        }
+        self.settle.ledger.wake.notify_one();
+    }
+
     /// Sends until `stop`, then for `grace` what can still be sent.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut running: JoinSet<(Step, Outcome)> = JoinSet::new();

@@ -6,7 +6,7 @@ use tuyun_chassis::http::TlsFiles;
 use tuyun_chassis::settings::SettingsError;
 use url::{Host, Url};
 
-use super::{Drive, Flow, Mount, Origin, Settings, Writeback};
+use super::{Cloud, Drive, Flow, Mount, Origin, Settings, Writeback};
 
 /// More uploads at a time than this only earn throttling: the service allows some thousand
 /// requests in five minutes (`graph-api.md` 9).
@@ -64,23 +64,28 @@ fn check_drive(drive: &Drive) -> Result<(), SettingsError> {
             "give \"1s\" or more; \"10s\" is usual",
         );
     }
+    check_credential(drive)?;
+    if drive.cloud != Cloud::Global && drive.tenant == "consumers" {
+        return wrong(
+            "drive.tenant",
+            "`consumers` are personal accounts, which only the cloud `global` has",
+            "name the tenant, or \"common\"",
+        );
+    }
     if drive.flow == Flow::App {
-        let needed = [
-            (
+        if drive.client_id.is_empty() {
+            return wrong(
                 "drive.client_id",
-                &drive.client_id,
+                "is needed with flow = \"app\"",
                 "give the application's (client) id",
-            ),
-            (
+            );
+        }
+        if drive.client_secret_file.is_empty() && drive.client_certificate_file.is_empty() {
+            return wrong(
                 "drive.client_secret_file",
-                &drive.client_secret_file,
-                "name the file of its secret",
-            ),
-        ];
-        for (key, value, advice) in needed {
-            if value.is_empty() {
-                return wrong(key, "is needed with flow = \"app\"", advice);
-            }
+                "or drive.client_certificate_file is needed with flow = \"app\"",
+                "name the file of the application's secret, or those of its certificate and key",
+            );
         }
         if drive.user.is_empty() && drive.drive_id.is_empty() {
             return wrong(
@@ -102,6 +107,36 @@ fn check_drive(drive: &Drive) -> Result<(), SettingsError> {
                 "give the tenant's id or its domain",
             );
         }
+    }
+    Ok(())
+}
+
+/// An application proves itself in one way.
+fn check_credential(drive: &Drive) -> Result<(), SettingsError> {
+    let Drive {
+        client_secret_file: secret,
+        client_certificate_file: certificate,
+        client_key_file: key,
+        ..
+    } = drive;
+    if certificate.is_empty() != key.is_empty() {
+        let (missing, given) = if key.is_empty() {
+            ("drive.client_key_file", "drive.client_certificate_file")
+        } else {
+            ("drive.client_certificate_file", "drive.client_key_file")
+        };
+        return wrong(
+            missing,
+            format!("is needed with {given}"),
+            "give both files, or neither",
+        );
+    }
+    if !secret.is_empty() && !certificate.is_empty() {
+        return wrong(
+            "drive.client_secret_file",
+            "is given, and drive.client_certificate_file, too",
+            "leave one of them empty: the certificate is the safer",
+        );
     }
     Ok(())
 }

@@ -106,6 +106,8 @@ fn values_that_cannot_work_are_refused_by_name() {
         ("drive.root", "/share/../mount"),
         ("drive.root", "/share/"),
         ("drive.poll", "10ms"),
+        ("drive.client_certificate_file", "/etc/tuyun/app.pem"),
+        ("drive.client_key_file", "/etc/tuyun/app.key"),
         ("mount.uid", "no-such-person"),
         ("mount.umask", "rwx"),
         ("mount.timeout", "1ms"),
@@ -135,6 +137,50 @@ fn an_application_needs_a_secret_a_tenant_and_somebody_elses_drive() {
         flags.push((missing, value));
     }
     assert!(with(&flags).is_ok());
+}
+
+#[test]
+fn an_application_proves_itself_by_a_secret_or_by_a_certificate_not_by_both() {
+    let mut flags = vec![
+        ("drive.flow", "app"),
+        ("drive.client_id", "id"),
+        ("drive.tenant", "example.com"),
+        ("drive.user", "someone@example.com"),
+        ("drive.client_certificate_file", "/etc/tuyun/app.pem"),
+        ("drive.client_key_file", "/etc/tuyun/app.key"),
+    ];
+    assert!(with(&flags).is_ok());
+    flags.push(("drive.client_secret_file", "/etc/tuyun/secret"));
+    let error = with(&flags).unwrap_err().to_string();
+    assert!(error.contains("drive.client_secret_file"), "{error}");
+}
+
+#[test]
+fn personal_accounts_are_looked_for_in_the_global_cloud_alone() {
+    assert!(with(&[("drive.tenant", "consumers")]).is_ok());
+    for cloud in ["us", "us-dod", "cn"] {
+        let error = with(&[("drive.tenant", "consumers"), ("drive.cloud", cloud)]).unwrap_err();
+        assert!(error.to_string().contains("drive.tenant"), "{error}");
+    }
+}
+
+#[test]
+fn scopes_name_the_graph_of_the_cloud_whatever_stands_before_it() {
+    for (cloud, graph) in [
+        ("global", "https://graph.microsoft.com"),
+        ("us", "https://graph.microsoft.us"),
+        ("us-dod", "https://dod-graph.microsoft.us"),
+        ("cn", "https://microsoftgraph.chinacloudapi.cn"),
+    ] {
+        let resource = |flags: &[(&str, &str)]| with(flags).unwrap().drive.resource();
+        assert_eq!(resource(&[("drive.cloud", cloud)]), graph);
+        let proxied = [
+            ("drive.cloud", cloud),
+            ("drive.graph_url", "https://proxy.example.cn"),
+        ];
+        assert_eq!(resource(&proxied), graph);
+        assert_eq!(resource(&[("drive.graph_url", graph)]), graph);
+    }
 }
 
 #[test]

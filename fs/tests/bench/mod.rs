@@ -19,19 +19,21 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn start(profile: Profile, adjust: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_with(profile, |options| adjust(&mut options.settings)).await
+    }
+
+    pub(crate) async fn start_with(profile: Profile, adjust: impl FnOnce(&mut Options)) -> Self {
         // Whoever comes first installs it, for all tests of the process.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let service = Emulator::start(Options::new(profile).adjusted(adjust))
-            .await
-            .unwrap();
+        let mut options = Options::new(profile);
+        adjust(&mut options);
+        let service = Emulator::start(options).await.unwrap();
         let config = AuthConfig {
             login_url: service.login_url().to_owned(),
-            graph_url: service.graph_url().to_owned(),
+            resource: "https://graph.microsoft.com".into(),
             tenant: "common".into(),
             client_id: CLIENT.into(),
-            client_secret: None,
-            app_only: false,
-            ca_pem: None,
+            ..AuthConfig::default()
         };
         Self {
             service,
@@ -57,6 +59,7 @@ impl Bench {
             access_token: pair.access_token.into(),
             expires_at: SystemTime::UNIX_EPOCH,
             refreshed_at: SystemTime::now(),
+            told_end: None,
         }
     }
 
