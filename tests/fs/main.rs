@@ -6,3 +6,4 @@ mod names;
 mod remote;
 mod requests;
 mod restart;
+mod sign_in;
