@@ -13,6 +13,7 @@ mod download;
 mod find;
 mod gate;
 mod operations;
+mod push;
 mod send;
 mod session;
 mod upload;
@@ -20,3 +21,4 @@ mod wire;
 
 pub use client::{Graph, GraphConfig};
 pub use find::{DriveKind, FoundDrive};
+pub use push::{Push, PushState, PushStatus, PushWish};
