@@ -15,9 +15,9 @@ use tuyun_chassis::exit::{Code, Failure};
 
 pub use self::connect::{auth_config, authenticator, explain, graph_config};
 use crate::auth::{self, Authenticator};
-use crate::graph::{FoundDrive, Graph};
+use crate::graph::{FoundDrive, Graph, Push, PushWish};
 use crate::outbox::drain::{Outbox, OutboxConfig};
-use crate::settings::{Delta, Settings};
+use crate::settings::{self, Delta, Flow, Settings};
 use crate::sync::{LINK_FACT, Sync, SyncConfig};
 use crate::vfs::{Budget, Recovery, Vfs, VfsConfig, recover};
 
@@ -32,6 +32,8 @@ pub struct Core {
     pub outbox: Arc<Outbox>,
     /// What comes from the drive.
     pub sync: Arc<Sync>,
+    /// What the drive tells of by itself.
+    pub push: Arc<Push>,
     /// Sign-in.
     pub auth: Arc<Authenticator>,
     /// The drive's client.
@@ -95,10 +97,12 @@ impl Core {
             delta: settings.drive.delta == Delta::Auto,
         };
         let sync = Arc::new(Sync::new(vfs.clone(), graph.clone(), config, link));
+        let push = Arc::new(Push::new(graph.clone(), push_wish(settings)));
         let core = Self {
             vfs,
             outbox,
             sync,
+            push,
             auth,
             graph,
             found,
@@ -118,6 +122,10 @@ impl Core {
             .spawn(self.sync.clone().run(following.clone()));
         self.followers
             .spawn(self.vfs.clone().keep_budget(following.clone()));
+        let sync = self.sync.clone();
+        let wake = move || sync.wake.notify_one();
+        self.followers
+            .spawn(self.push.clone().run(wake, following.clone()));
         self.followers
             .spawn(auth::keep(self.auth.clone(), following.clone()));
         self.followers.spawn(resume(
@@ -164,6 +172,14 @@ impl Core {
         }
         let vfs = self.vfs.clone();
         let _ = tokio::task::spawn_blocking(move || vfs.ledger().journal().close()).await;
+    }
+}
+
+fn push_wish(settings: &Settings) -> PushWish {
+    match (settings.drive.push, settings.drive.flow) {
+        (settings::Push::Off, _) => PushWish::Off,
+        (settings::Push::Auto, Flow::App) => PushWish::Application,
+        (settings::Push::Auto, Flow::User) => PushWish::Auto,
     }
 }
 

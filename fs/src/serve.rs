@@ -155,6 +155,7 @@ impl Rim {
         let facts = Arc::new(Facts {
             vfs: core.vfs.clone(),
             sync: core.sync.clone(),
+            push: core.push.clone(),
             auth: core.auth.clone(),
             mount: mounted.as_ref().map(|mounted| MountReport {
                 point: mounted.point().into(),

@@ -78,6 +78,8 @@ pub struct Drive {
     pub root: String,
     /// Time between looks for remote changes.
     pub poll: Period,
+    /// Whether to let the drive tell of changes as they happen.
+    pub push: Push,
     /// If the drive says that more files than this are gone at once, a person is asked; 0: never.
     pub delete_guard: usize,
 }
@@ -113,6 +115,17 @@ pub enum Delta {
     #[default]
     Auto,
     /// By listing.
+    Off,
+}
+
+/// Whether the drive tells of changes as they happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Push {
+    /// Where the account offers it.
+    #[default]
+    Auto,
+    /// Never: changes are found by polling alone.
     Off,
 }
 
@@ -281,6 +294,7 @@ impl Default for Drive {
             drive_id: String::new(),
             root: "/share/mount".into(),
             poll: Period::seconds(10),
+            push: Push::Auto,
             // What another OneDrive client takes for a big delete, too: an evening's tidying up
             // stays below, a script run wild does not.
             delete_guard: 1000,

@@ -17,6 +17,14 @@ fn can_mount() -> bool {
     needs::met(&[Need::Root, Need::Fuse])
 }
 
+/// A mount whose folder has been looked into: names that nobody has seen are unknown offline.
+fn listed(mount: &Mount) {
+    assert_eq!(
+        std::fs::read_dir(&mount.point).expect("a folder").count(),
+        0
+    );
+}
+
 /// Waits until `status` names this state of the sign-in.
 fn until_state(mount: &Mount, state: &str) -> Value {
     until(&format!("the sign-in is {state}"), || {
@@ -180,6 +188,7 @@ fn an_outage_of_the_login_authority_is_named_and_ends_by_itself() {
     }
     let cloud = Cloud::start(Profile::Business);
     let mount = Mount::start(&cloud);
+    listed(&mount);
     cloud
         .0
         .inject(Fault::new(Route::Token, Act::LoseRequest).always());
@@ -218,6 +227,7 @@ fn an_application_whose_secret_has_expired_is_misconfigured_until_it_gets_a_new_
         ],
     );
     mount.run();
+    listed(&mount);
     let expired = Act::Oauth {
         status: 401,
         error: "invalid_client".into(),
@@ -282,6 +292,7 @@ fn access_tokens_that_end_early_are_renewed_without_a_word() {
     }
     let cloud = Cloud::start(Profile::Business);
     let mount = Mount::start(&cloud);
+    listed(&mount);
     cloud.0.reset_log();
     cloud.0.expire_tokens();
     std::fs::write(mount.point.join("a.gif"), b"GIF89a").expect("a file");

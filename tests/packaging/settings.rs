@@ -79,6 +79,8 @@ fn the_example_of_tuyunfs_shows_every_key_with_its_default() {
         drive_id = ""
         root = "/share/mount"
         poll = "10s"
+        push = "auto"
+        delete_guard = 1000
         [mount]
         point = "/mnt/onedrive"
         allow_other = true

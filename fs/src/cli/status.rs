@@ -12,6 +12,7 @@ use crate::auth::AuthState;
 use crate::control::client::report;
 use crate::control::report::SignIn;
 use crate::control::{Order, Report};
+use crate::graph::PushState;
 use crate::settings::Settings;
 
 /// How often `--watch` looks.
@@ -101,6 +102,7 @@ fn as_text(report: &Report, now: SystemTime) -> String {
             (None, false, _) => "not reached yet".into(),
         },
     );
+    line("push", push(&report.push.state));
     line("pending", pending(report, now));
     line(
         "cache",
@@ -141,6 +143,17 @@ fn as_text(report: &Report, now: SystemTime) -> String {
         }
     }
     text
+}
+
+fn push(state: &PushState) -> String {
+    match state {
+        PushState::Connected => "connected, changes are told as they happen".into(),
+        PushState::Off => "off, changes are found by polling".into(),
+        PushState::Waiting { why } => format!("not connected, changes are found by polling: {why}"),
+        PushState::NotOffered { why } => {
+            format!("not offered, changes are found by polling: {why}")
+        }
+    }
 }
 
 fn sign_in(sign_in: &SignIn, now: SystemTime) -> String {
@@ -199,6 +212,16 @@ mod tests {
         assert!(
             !calm.contains("parked") && !calm.contains("degraded"),
             "{calm}"
+        );
+
+        assert!(calm.contains("push      connected"), "{calm}");
+        report.push.state = PushState::NotOffered {
+            why: "403 accessDenied".into(),
+        };
+        let told = as_text(&report, now);
+        assert!(
+            told.contains("push      not offered") && told.contains("403"),
+            "{told}"
         );
 
         report.sign_in.warning = Some("the sign-in ends in 3 days".into());

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tuyun_chassis::http::control::Readiness;
 
 use super::report::{Facts, Report};
+use crate::graph::PushState;
 
 /// How old readiness may be: a balancer asks every few seconds.
 const LOOK: Duration = Duration::from_secs(2);
@@ -38,30 +39,20 @@ impl Collector for Figures {
     }
 }
 
-/// All figures; the manual prints this table.
-fn figures(report: &Report, now: SystemTime) -> Vec<(&'static str, &'static str, u64)> {
-    let local = &report.local;
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+/// A name, what it means, and the figure.
+type Figure = (&'static str, &'static str, u64);
+
+/// All figures; the manual prints these tables.
+fn figures(report: &Report, now: SystemTime) -> Vec<Figure> {
+    let mut figures = of_the_work(report, now);
+    figures.extend(of_the_service(report));
+    figures
+}
+
+/// How the sign-in and the drive's own word of changes stand.
+fn of_the_service(report: &Report) -> Vec<Figure> {
     let is = |state: &str| u64::from(report.sign_in.state.name() == state);
-    let oldest = local
-        .oldest_pending
-        .map_or(0, |since| now.saturating_sub(since));
     vec![
-        (
-            "up_since_seconds",
-            "When the daemon started, in seconds since 1970",
-            report.since,
-        ),
-        (
-            "mounted",
-            "1 when the folder is mounted",
-            report.mount.is_some().into(),
-        ),
-        (
-            "online",
-            "1 when the last look for remote changes reached the drive",
-            report.remote.online.into(),
-        ),
         (
             "signed_in",
             "1 when there is a sign-in that works, as far as is known",
@@ -91,6 +82,42 @@ fn figures(report: &Report, now: SystemTime) -> Vec<(&'static str, &'static str,
             "sign_in_lasts_until_seconds",
             "When the sign-in ends if it is not used before, in seconds since 1970; 0 when unknown",
             report.sign_in.lasts_until.unwrap_or_default(),
+        ),
+        (
+            "push_connected",
+            "1 while the drive tells of changes as they happen",
+            (report.push.state == PushState::Connected).into(),
+        ),
+        (
+            "push_notices",
+            "How often it has told of something since the start",
+            report.push.notices,
+        ),
+    ]
+}
+
+/// What is done, and what is to be done.
+fn of_the_work(report: &Report, now: SystemTime) -> Vec<Figure> {
+    let local = &report.local;
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let oldest = local
+        .oldest_pending
+        .map_or(0, |since| now.saturating_sub(since));
+    vec![
+        (
+            "up_since_seconds",
+            "When the daemon started, in seconds since 1970",
+            report.since,
+        ),
+        (
+            "mounted",
+            "1 when the folder is mounted",
+            report.mount.is_some().into(),
+        ),
+        (
+            "online",
+            "1 when the last look for remote changes reached the drive",
+            report.remote.online.into(),
         ),
         (
             "pending_changes",
@@ -192,6 +219,7 @@ mod tests {
             (figure("mounted"), figure("signed_in"), figure("online")),
             (1, 1, 1)
         );
+        assert_eq!((figure("push_connected"), figure("push_notices")), (1, 7));
         assert_eq!(figure("sign_in_since_seconds"), 1_700_000_000);
         assert_eq!(figure("sign_in_lasts_until_seconds"), 1_707_776_000);
         for state in [

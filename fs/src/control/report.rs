@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{AuthState, Authenticator, Standing};
+use crate::graph::{Push, PushStatus};
 use crate::mount::Mode;
 use crate::sync::{Sync, SyncStatus};
 use crate::vfs::{Status, Vfs};
@@ -30,6 +31,8 @@ pub struct Report {
     pub sign_in: SignIn,
     /// How remote changes are followed.
     pub remote: SyncStatus,
+    /// Whether the drive tells of them by itself.
+    pub push: PushStatus,
     /// Why the mount is not what it should be, if so.
     pub degraded: Option<String>,
     /// Local changes and the cache.
@@ -85,6 +88,8 @@ pub struct Facts {
     pub vfs: Arc<Vfs>,
     /// Changes that come from it.
     pub sync: Arc<Sync>,
+    /// Whether the drive tells of them by itself.
+    pub push: Arc<Push>,
     /// Sign-in.
     pub auth: Arc<Authenticator>,
     /// Where it is mounted.
@@ -122,6 +127,7 @@ impl Facts {
             degraded: degraded(&sign_in, &remote, &local),
             sign_in,
             remote,
+            push: self.push.status(),
             local,
         }
     }
@@ -183,6 +189,7 @@ fn seconds(at: SystemTime) -> u64 {
 
 #[cfg(test)]
 pub(crate) fn example() -> Report {
+    use crate::graph::PushState;
     Report {
         version: "1.2.3".into(),
         pid: 4711,
@@ -210,6 +217,11 @@ pub(crate) fn example() -> Report {
         remote: SyncStatus {
             online: true,
             ..SyncStatus::default()
+        },
+        push: PushStatus {
+            state: PushState::Connected,
+            since: 1_700_000_000,
+            notices: 7,
         },
         degraded: None,
         local: Status::default(),

@@ -29,8 +29,8 @@ const LONGEST: usize = 64 << 10;
 const JOINING: Duration = Duration::from_secs(30);
 
 /// A burst of notices is one change after the other of the same upload: after the first, the next
-/// look for changes waits so long.
-const BURST: Duration = Duration::from_secs(1);
+/// look for changes waits so long: half of the second within which a change is to be seen.
+const BURST: Duration = Duration::from_millis(500);
 
 /// An open socket.
 pub(super) struct Socket {
