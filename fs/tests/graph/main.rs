@@ -1,0 +1,13 @@
+//! The drive's client, against an emulated service of every kind.
+
+#[path = "../bench/mod.rs"]
+mod bench;
+mod changes;
+mod client;
+mod downloads;
+mod finding;
+mod items;
+mod politeness;
+mod sessions;
+mod sign_in;
+mod uploads;

@@ -1,0 +1,106 @@
+//! Large files, in upload sessions.
+
+use super::client::*;
+
+#[tokio::test]
+async fn a_large_file_goes_in_a_session_and_a_lost_fragment_reply_is_asked_for() {
+    for profile in KINDS {
+        let client = Client::of(profile).await;
+        let bytes = pattern(22 * MIB);
+        client
+            .bench
+            .service
+            .inject(Fault::lost_reply(Route::Fragment).after(1));
+        let item = client.put(client.new_file("large"), &bytes).await.unwrap();
+        assert_eq!(
+            (item.size, client.held("large")),
+            (bytes.len() as u64, (bytes, 1))
+        );
+        let service = &client.bench.service;
+        assert_eq!(service.count(Route::CreateSession), 1, "{profile:?}");
+        // Three fragments, none of them twice: the one without a reply had been stored.
+        assert_eq!(service.count(Route::Fragment), 3, "{profile:?}");
+        assert_eq!(service.count(Route::SessionStatus), 1, "{profile:?}");
+        assert_eq!(service.open_sessions(), 0);
+        // The storage host refuses whoever shows a token.
+        let storage = service
+            .requests()
+            .into_iter()
+            .filter(|entry| entry.host == Host::Storage);
+        assert!(storage.into_iter().all(|entry| entry.status != Some(401)));
+    }
+}
+
+#[tokio::test]
+async fn a_session_whose_last_reply_was_lost_is_judged_by_the_item() {
+    for fault in [
+        Fault::status_after_effect(Route::Fragment, 500),
+        Fault::lost_reply(Route::Fragment),
+        Fault::new(Route::Fragment, Act::EmptyBody),
+    ] {
+        let client = Client::of(Profile::Business).await;
+        let bytes = pattern(5 * MIB);
+        client.bench.service.inject(fault.clone());
+        let item = client.put(client.new_file("large"), &bytes).await.unwrap();
+        assert_eq!(client.held("large"), (bytes, 1), "{fault:?}");
+        assert_eq!(item.name.as_deref(), Some("large"));
+        assert_eq!(client.bench.service.count(Route::Fragment), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_lost_is_begun_anew_once() {
+    let client = Client::of(Profile::Business).await;
+    let bytes = pattern(12 * MIB);
+    client
+        .bench
+        .service
+        .inject(Fault::status(Route::Fragment, 401).after(1));
+    client.put(client.new_file("large"), &bytes).await.unwrap();
+    assert_eq!(client.held("large"), (bytes.clone(), 1));
+    assert_eq!(client.bench.service.count(Route::CreateSession), 2);
+    assert_eq!(
+        client.bench.service.open_sessions(),
+        0,
+        "the lost one does not hold the name"
+    );
+    client
+        .bench
+        .service
+        .inject(Fault::status(Route::Fragment, 401).always());
+    let given_up = client.put(client.new_file("other"), &bytes).await;
+    assert!(
+        matches!(given_up, Err(DriveError::Unavailable { .. })),
+        "{given_up:?}"
+    );
+    assert_eq!(client.bench.service.count(Route::CreateSession), 4);
+    assert_eq!(client.bench.service.open_sessions(), 0);
+}
+
+#[tokio::test]
+async fn a_throttled_fragment_waits_with_its_session_kept() {
+    let client = Client::of(Profile::PersonalMigrated).await;
+    let bytes = pattern(12 * MIB);
+    client
+        .bench
+        .service
+        .inject(Fault::status(Route::Fragment, 429).retry_after(2).after(1));
+    client.put(client.new_file("large"), &bytes).await.unwrap();
+    assert_eq!(client.held("large"), (bytes, 1));
+    assert_eq!(client.bench.service.count(Route::CreateSession), 1);
+    assert_silent(&client);
+}
+
+#[tokio::test]
+async fn a_name_that_an_unfinished_upload_holds_is_locked_and_not_taken() {
+    let client = Client::of(Profile::Business).await;
+    // A session is made, and its reply lost with the only way to cancel it.
+    client
+        .bench
+        .service
+        .inject(Fault::lost_reply(Route::CreateSession));
+    let blocked = client
+        .put(client.new_file("large"), &pattern(5 * MIB))
+        .await;
+    assert!(matches!(blocked, Err(DriveError::Locked(_))), "{blocked:?}");
+}
