@@ -5,9 +5,11 @@ mod bench;
 use std::time::{Duration, SystemTime};
 
 use bench::Bench;
-use graph_emulator::{Fault, Profile, ReplyBody, Route};
+use graph_emulator::{Act, Fault, Profile, ReplyBody, Route};
 use secrecy::ExposeSecret;
-use tuyunfs::auth::{AuthState, Prompt, TokenError, TokenStore, sign_in_browser, sign_in_device};
+use tuyunfs::auth::{
+    AuthState, Prompt, TokenError, TokenStore, renewed, sign_in_browser, sign_in_device,
+};
 
 /// Longer than anything that is waited for here takes, by far.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -151,4 +153,90 @@ async fn scopes_name_the_host_where_the_cloud_is_a_nations() {
     let shown = format!("{token:?} {:?}", bench.store().load().unwrap());
     assert!(!shown.contains(token.expose_secret()), "{shown}");
     assert!(auth.standing(SystemTime::now()).access_until.unwrap() > SystemTime::now());
+}
+
+fn answer(error: &str, number: u32) -> Fault {
+    let act = Act::Oauth {
+        status: 400,
+        error: error.into(),
+        number,
+    };
+    Fault::new(Route::Token, act)
+}
+
+#[tokio::test]
+async fn a_code_is_asked_about_more_slowly_when_told_so_and_through_an_outage() {
+    let bench = Bench::start(Profile::Business, |settings| {
+        settings.device_interval_seconds = 1;
+        settings.device_approved_at_poll = 1;
+        settings.auto_approve = false;
+    })
+    .await;
+    bench.service.inject(answer("authorization_pending", 70016));
+    bench.service.inject(Fault::status(Route::Token, 503));
+    bench.service.inject(answer("slow_down", 70016));
+    sign_in_device(&bench.config, None, |_| {}).await.unwrap();
+    let polls: Vec<u64> = bench
+        .service
+        .requests()
+        .iter()
+        .filter(|entry| entry.route == Route::Token)
+        .map(|entry| entry.arrived_ms)
+        .collect();
+    assert_eq!(polls.len(), 4, "{polls:?}");
+    assert!(polls[1] - polls[0] < 2000, "{polls:?}");
+    assert!(polls[3] - polls[2] >= 5900, "five seconds more: {polls:?}");
+}
+
+#[tokio::test]
+async fn a_code_that_is_refused_is_not_asked_about_again() {
+    for (error, number) in [
+        ("authorization_declined", 70017),
+        ("expired_token", 70020),
+        ("bad_verification_code", 70018),
+    ] {
+        let bench = Bench::start(Profile::Business, |settings| {
+            settings.device_interval_seconds = 1;
+        })
+        .await;
+        bench.service.inject(answer(error, number));
+        let told = sign_in_device(&bench.config, None, |_| {}).await;
+        assert!(
+            matches!(&told, Err(TokenError::SignIn { why, .. }) if why.contains("AADSTS")),
+            "{error}: {told:?}"
+        );
+        assert_eq!(bench.service.count(Route::Token), 1, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_of_each_cloud_asks_for_the_scopes_of_its_graph() {
+    for (resource, scope) in [
+        ("https://graph.microsoft.com", "Files.ReadWrite.All"),
+        (
+            "https://graph.microsoft.us",
+            "https://graph.microsoft.us/Files.ReadWrite.All",
+        ),
+        (
+            "https://dod-graph.microsoft.us",
+            "https://dod-graph.microsoft.us/Files.ReadWrite.All",
+        ),
+        (
+            "https://microsoftgraph.chinacloudapi.cn",
+            "https://microsoftgraph.chinacloudapi.cn/Files.ReadWrite.All",
+        ),
+    ] {
+        let mut bench = Bench::start(Profile::China, |settings| {
+            settings.device_interval_seconds = 1;
+            settings.device_approved_at_poll = 1;
+        })
+        .await;
+        bench.config.resource = resource.into();
+        let token = sign_in_device(&bench.config, None, |_| {}).await.unwrap();
+        assert_eq!(token.scope, format!("{scope} offline_access"));
+        assert!(!token.refresh_token.expose_secret().is_empty());
+        // And again when it is renewed.
+        let again = renewed(&bench.config, Some(&token), None).await.unwrap();
+        assert_eq!(again.scope, token.scope);
+    }
 }

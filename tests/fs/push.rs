@@ -47,6 +47,7 @@ fn a_change_by_another_client_is_seen_without_a_poll() {
         assert!(notices.expect("a count") >= 2, "{notices:?}");
         let text = mount.tuyunfs(&["status"]);
         assert!(text.contains("push      connected"), "{text}");
+        assert!(!mount.log().contains("snthgk"), "the address is a secret");
     }
 }
 

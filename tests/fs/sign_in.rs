@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use graph_emulator::{Act, CONFIDENTIAL_CLIENT, CONFIDENTIAL_SECRET, Fault, Profile, Route};
+use graph_emulator::{
+    Act, CONFIDENTIAL_CLIENT, CONFIDENTIAL_SECRET, Client, Emulator, Fault, Options, Profile, Route,
+};
 use harness::cloud::{CLIENT_ID, Cloud};
 use harness::http;
 use harness::mount::Mount;
@@ -12,6 +14,10 @@ use harness::process::run;
 use harness::wait::until;
 use serde_json::Value;
 use tuyunfs::auth::TokenStore;
+
+/// A certificate and its key that are known to all tests, and to nobody's service.
+const CERTIFICATE: &str = include_str!("../../fs/tests/data/client.pem");
+const KEY: &str = include_str!("../../fs/tests/data/client.key");
 
 fn can_mount() -> bool {
     needs::met(&[Need::Root, Need::Fuse])
@@ -302,4 +308,84 @@ fn access_tokens_that_end_early_are_renewed_without_a_word() {
         |drive| drive.completed(Route::Token) == 1
     ));
     assert_eq!(mount.status()["sign_in"]["state"], "signed_in");
+}
+
+#[test]
+fn a_mount_of_an_application_with_a_certificate_needs_no_person() {
+    if !can_mount() {
+        return;
+    }
+    let mut options = Options::new(Profile::Business);
+    options.clients.push(Client {
+        id: "certified".into(),
+        secret: None,
+        certificate: Some(CERTIFICATE.into()),
+        redirects: Vec::new(),
+    });
+    let cloud = Cloud(Emulator::launch(options).expect("the emulator starts"));
+    let files = tempfile::tempdir().expect("a folder");
+    let at = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let mut mount = Mount::prepare(
+        &cloud,
+        &[
+            ("drive.flow", "app"),
+            ("drive.tenant", "contoso.onmicrosoft.com"),
+            ("drive.user", "ada@contoso.com"),
+            ("drive.client_id", "certified"),
+            ("drive.client_certificate_file", &at("app.pem", CERTIFICATE)),
+            ("drive.client_key_file", &at("app.key", KEY)),
+        ],
+    );
+    let told = mount.tuyunfs(&["login"]);
+    assert!(told.contains("signed in: OneDrive for work"), "{told}");
+    mount.run();
+    std::fs::write(mount.point.join("a.gif"), b"GIF89a").expect("a file");
+    cloud.has("share/mount/a.gif", b"GIF89a");
+    let status = mount.status();
+    assert_eq!(status["push"]["state"], "not_offered", "{status}");
+    assert!(status["sign_in"]["lasts_until"].is_null(), "{status}");
+    assert!(!mount.state_dir().join("token.json").exists());
+    // A key that is not the certificate's is found before anything is asked.
+    at("app.key", "");
+    let config = mount.config.display().to_string();
+    let done = run("tuyunfs", &["login", "--config", &config]);
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(78), "{told}");
+    assert!(told.contains("drive.client_key_file"), "{told}");
+}
+
+#[test]
+fn a_token_of_rclone_that_cannot_be_taken_says_why_and_what_to_do() {
+    let cloud = Cloud::start(Profile::PersonalClassic);
+    let mount = Mount::prepare(&cloud, &[]);
+    let token = cloud.rclone_token();
+    let own = format!("[one]\ntype = onedrive\nclient_id =\ntoken = {token}\n");
+    let encrypted = "# Encrypted rclone configuration File\n\nRCLONE_ENCRYPT_V0:\nabc=\n";
+    let foreign = own.replace("client_id =", "client_id = somebody-elses");
+    for (text, code, words) in [
+        (own.as_str(), 77, ["rclone's own application", "client_id"]),
+        (encrypted, 78, ["encrypted", "rclone config show"]),
+        (&foreign, 77, ["AADSTS70000", "tuyunfs login"]),
+    ] {
+        let file = mount.dir().join("rclone.conf");
+        std::fs::write(&file, text).expect("a file");
+        let (file, config) = (
+            file.display().to_string(),
+            mount.config.display().to_string(),
+        );
+        let done = run(
+            "tuyunfs",
+            &["login", "--rclone", &file, "--config", &config],
+        );
+        let told = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(code), "{told}");
+        for word in words {
+            assert!(told.contains(word), "`{word}`: {told}");
+        }
+        assert!(!mount.state_dir().join("token.json").exists());
+    }
 }

@@ -66,3 +66,63 @@ fn is_time(last: &mut Option<Instant>, period: Duration) -> bool {
     }
     due
 }
+
+#[cfg(test)]
+mod tests {
+    use graph_emulator::{Act, Emulator, Fault, Options, Profile, Route};
+
+    use super::super::token::example;
+    use super::super::{AuthConfig, TokenStore};
+    use super::*;
+
+    #[tokio::test]
+    async fn an_idle_sign_in_is_used_once_a_day_and_tried_once_an_hour() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let service = Emulator::start(Options::new(Profile::Business))
+            .await
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = TokenStore::in_dir(dir.path());
+        let config = AuthConfig {
+            login_url: service.login_url().to_owned(),
+            client_id: "app".into(),
+            ..AuthConfig::default()
+        };
+        let now = SystemTime::now();
+        let mut token = example(&service.issue_token("app").refresh_token);
+        token.login_url.clone_from(&config.login_url);
+        token.scope.clear();
+        token.expires_at = now + Duration::from_hours(1);
+        token.refreshed_at = now - Duration::from_hours(25);
+        store.save(&token).unwrap();
+        let auth = Authenticator::new(config, store.clone()).unwrap();
+        let (mut tried, mut reminded) = (None, None);
+
+        let wrong = Act::Oauth {
+            status: 400,
+            error: "temporarily_unavailable".into(),
+            number: 90033,
+        };
+        service.inject(Fault::new(Route::Token, wrong).always());
+        look(&auth, &mut tried, &mut reminded).await;
+        let asked = service.count(Route::Token);
+        assert!(asked > 0);
+        service.clear_faults();
+        auth.look(true).await; // the outage is over, and so is the day
+        let asked = service.count(Route::Token);
+        for _ in 0..3 {
+            look(&auth, &mut tried, &mut reminded).await;
+        }
+        assert_eq!(service.count(Route::Token), asked, "once is enough");
+        let stored = store.load().unwrap().unwrap();
+        assert!(stored.refreshed_at > now - Duration::from_mins(1));
+    }
+
+    #[tokio::test]
+    async fn something_is_due_once_a_period() {
+        let mut last = None;
+        assert!(is_time(&mut last, TRY));
+        assert!(!is_time(&mut last, TRY));
+        assert!(is_time(&mut last, Duration::ZERO));
+    }
+}

@@ -287,3 +287,49 @@ pub(super) fn may_write(reply: &Reply) -> Result<(), TokenError> {
         granted.join(" ")
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(extra: &str) -> Reply {
+        let text = format!(
+            r#"{{"token_type":"Bearer","access_token":"a","refresh_token":"r","expires_in":3599{extra}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn registration() -> Registration {
+        Registration::of(&AuthConfig {
+            login_url: "https://login.test/".into(),
+            ..AuthConfig::default()
+        })
+    }
+
+    #[test]
+    fn the_end_of_a_sign_in_is_kept_where_it_is_told() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1000);
+        let end = |extra: &str| kept(&reply(extra), &registration(), None, now).told_end;
+        assert_eq!(end(""), None);
+        let day = Some(now + Duration::from_hours(24));
+        assert_eq!(end(r#","refresh_token_expires_in":86400"#), day);
+        assert_eq!(end(r#","refresh_token_expires_in":"86400""#), day);
+        assert_eq!(end(r#","refresh_token_expires_in":{}"#), None);
+    }
+
+    #[test]
+    fn a_sign_in_has_to_allow_writing() {
+        let may = |scope: &str| may_write(&reply(&format!(r#","scope":"{scope}""#))).is_ok();
+        for scope in [
+            "Files.ReadWrite.All",
+            "https://graph.microsoft.us/Files.ReadWrite User.Read",
+            "Sites.FullControl.All",
+        ] {
+            assert!(may(scope), "{scope}");
+        }
+        for scope in ["Files.Read.All offline_access", "User.Read"] {
+            assert!(!may(scope), "{scope}");
+        }
+        assert!(may_write(&reply("")).is_ok(), "not told is not refused");
+    }
+}
