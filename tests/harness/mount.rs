@@ -198,6 +198,10 @@ impl Mount {
     ///
     /// # Panics
     /// It does not succeed.
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "many commands are given for what they do"
+    )]
     pub fn tuyunfs(&self, arguments: &[&str]) -> String {
         let config = self.config.display().to_string();
         let done = run("tuyunfs", &[arguments, &["--config", &config]].concat());

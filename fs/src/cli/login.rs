@@ -112,8 +112,10 @@ fn claims(running: &Report) -> Option<&str> {
 
 /// Another person's token would leave the mount without its drive.
 fn same_drive(found: &FoundDrive, running: &Report) -> Result<(), Failure> {
-    // Personal drives tell their id in changing forms.
-    if found.id.to_string().eq_ignore_ascii_case(&running.drive.id) {
+    // Personal drives tell their id in changing case, and with or without a zero in front.
+    let (theirs, ours) = (found.id.to_string(), running.drive.id.as_str());
+    let plain = |id: &str| id.trim_start_matches('0').to_ascii_lowercase();
+    if plain(&theirs) == plain(ours) {
         return Ok(());
     }
     let whose = found.owner.as_deref().unwrap_or("another account");

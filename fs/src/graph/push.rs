@@ -151,6 +151,7 @@ impl Push {
     }
 
     async fn listen(&self, wake: impl Fn() + Send + Sync) {
+        let mut healed = self.graph.wire.auth.healed();
         let mut failures = 0_u32;
         loop {
             let begun = Instant::now();
@@ -175,7 +176,11 @@ impl Push {
                 }
             };
             failures = failures.saturating_add(1);
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // A new sign-in may be allowed what the old one was not.
+                Ok(()) = healed.changed() => failures = 0,
+            }
         }
     }
 
