@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tuyun_chassis::exit::{Code, Failure};
 
 pub use self::connect::{auth_config, authenticator, explain, graph_config};
-use crate::auth::{self, Authenticator};
+use crate::auth::{self, AuthState, Authenticator};
 use crate::graph::{FoundDrive, Graph, Push, PushWish};
 use crate::outbox::drain::{Outbox, OutboxConfig};
 use crate::settings::{self, Delta, Flow, Settings};
@@ -215,9 +215,11 @@ async fn resume(
     sync: Arc<Sync>,
     stop: CancellationToken,
 ) {
-    let mut healed = auth.healed();
-    while let Some(Ok(())) = stop.run_until_cancelled(healed.changed()).await {
-        outbox.resume();
-        sync.wake.notify_one();
+    let mut changes = auth.changes();
+    while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
+        if auth.state() == AuthState::SignedIn {
+            outbox.resume();
+            sync.wake.notify_one();
+        }
     }
 }

@@ -508,16 +508,16 @@ async fn a_new_secret_in_its_file_heals_without_a_restart() {
     bench.config.credential = Credential::SecretFile(secret.clone());
     bench.config.tenant = "contoso.onmicrosoft.com".into();
     let auth = Authenticator::new(bench.config.clone(), bench.store()).unwrap();
-    let mut healed = auth.healed();
+    let mut changes = auth.changes();
     assert!(auth.access().await.is_err());
+    changes.mark_unchanged();
     assert!(matches!(auth.state(), AuthState::Misconfigured { .. }));
     auth.look(false).await;
     assert_eq!(bench.service.count(Route::Token), 1, "nothing has changed");
     std::fs::write(&secret, CONFIDENTIAL_SECRET).unwrap();
     auth.look(false).await;
     assert_eq!(auth.state(), AuthState::SignedIn);
-    assert!(healed.has_changed().unwrap());
-    healed.mark_unchanged();
+    assert!(changes.has_changed().unwrap());
     auth.access().await.unwrap();
     assert_eq!(bench.service.count(Route::Token), 2);
 }

@@ -57,17 +57,21 @@ fn revoke(cloud: &Cloud) {
 }
 
 /// A mount with a file that is read, hence cached, after which the sign-in dies.
-fn with_a_dead_sign_in(cloud: &Cloud) -> Mount {
+fn with_a_dead_sign_in(cloud: &Cloud, keys: &[(&str, &str)]) -> Mount {
     cloud
         .0
         .put_file("share/mount/cached.gif", b"GIF89a cached")
         .expect("a file");
-    let mount = Mount::start(cloud);
+    let mut mount = Mount::prepare(cloud, keys);
+    mount.login(cloud);
+    mount.run();
     assert_eq!(
         std::fs::read(mount.point.join("cached.gif")).expect("it is there"),
         b"GIF89a cached"
     );
     revoke(cloud);
+    // Sending it shows at the latest that nobody is signed in any more.
+    std::fs::write(mount.point.join("unsent.gif"), b"GIF89a unsent").expect("a file");
     let sign_in = until_state(&mount, "sign_in_needed");
     assert!(
         sign_in["why"]
@@ -102,7 +106,7 @@ fn a_revoked_sign_in_stops_nobody_and_a_login_heals_it_at_once_without_a_remount
         return;
     }
     let cloud = Cloud::start(Profile::Business);
-    let mount = with_a_dead_sign_in(&cloud);
+    let mount = with_a_dead_sign_in(&cloud, &[]);
     let process = mount.status()["pid"].clone();
     change(&mount);
 
@@ -159,16 +163,20 @@ fn a_token_that_another_process_writes_is_noticed_by_its_file() {
         return;
     }
     let cloud = Cloud::start(Profile::PersonalMigrated);
-    let mount = with_a_dead_sign_in(&cloud);
+    // Nobody asks for a token meanwhile: the queue is asleep for half a minute, all else for long.
+    let keys = [("drive.poll", "24h"), ("drive.push", "off")];
+    let mount = with_a_dead_sign_in(&cloud, &keys);
     change(&mount);
     let store = TokenStore::in_dir(&mount.state_dir());
     let mut token = store.load().expect("readable").expect("never deleted");
     let pair = cloud.0.issue_token(CLIENT_ID);
     token.refresh_token = pair.refresh_token.into();
     token.access_token = pair.access_token.into();
+    let begun = Instant::now();
     store.save(&token).expect("a disk that works");
     until_state(&mount, "signed_in");
     cloud.has("share/mount/2026/b.gif", b"GIF89a new");
+    assert!(begun.elapsed() < Duration::from_secs(15));
 }
 
 #[test]
@@ -177,7 +185,7 @@ fn a_mount_whose_sign_in_died_meanwhile_starts_and_serves_what_is_here() {
         return;
     }
     let cloud = Cloud::start(Profile::Business);
-    let mut mount = with_a_dead_sign_in(&cloud);
+    let mut mount = with_a_dead_sign_in(&cloud, &[]);
     change(&mount);
     mount.kill();
     mount.run_degraded();

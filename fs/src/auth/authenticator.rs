@@ -35,8 +35,6 @@ pub struct Authenticator {
     current: Mutex<Current>,
     /// Held while a token is being got: whoever waits for it finds a new one.
     renewing: tokio::sync::Mutex<()>,
-    /// Counts the times that a trouble ended.
-    healed: watch::Sender<u64>,
 }
 
 struct Current {
@@ -49,14 +47,18 @@ struct Current {
     /// Failures in a row to reach the login authority, and until when it is not asked again.
     failures: u32,
     pause: Option<Instant>,
+    /// Counts the changes from one state to another.
+    changes: watch::Sender<u64>,
 }
 
 impl Current {
     fn set(&mut self, state: AuthState) {
-        if self.state.name() != state.name() {
-            self.since = SystemTime::now();
-        }
+        let other = self.state.name() != state.name();
         self.state = state;
+        if other {
+            self.since = SystemTime::now();
+            self.changes.send_modify(|times| *times += 1);
+        }
     }
 
     fn paused(&self) -> bool {
@@ -97,13 +99,13 @@ impl Authenticator {
             since: SystemTime::now(),
             failures: 0,
             pause: None,
+            changes: watch::Sender::new(0),
         });
         Ok(Arc::new(Self {
             config,
             store,
             current,
             renewing: tokio::sync::Mutex::default(),
-            healed: watch::Sender::new(0),
         }))
     }
 
@@ -117,7 +119,7 @@ impl Authenticator {
         token: StoredToken,
     ) -> Result<Arc<Self>, TokenError> {
         let auth = Self::new(config, store)?;
-        auth.good(&mut auth.current.lock(), token);
+        good(&mut auth.current.lock(), token);
         Ok(auth)
     }
 
@@ -143,10 +145,10 @@ impl Authenticator {
         }
     }
 
-    /// Changes each time that a trouble has ended: what waited for that may go on at once.
+    /// Changes each time that the state does: what waited for a sign-in may go on at once.
     #[must_use]
-    pub fn healed(&self) -> watch::Receiver<u64> {
-        self.healed.subscribe()
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.current.lock().changes.subscribe()
     }
 
     /// Whether a token exists at all.
@@ -352,19 +354,8 @@ impl Authenticator {
             }
         };
         let access = token.access_token.clone();
-        self.good(&mut current, token);
+        good(&mut current, token);
         access
-    }
-
-    /// A token that works.
-    fn good(&self, current: &mut Current, token: StoredToken) {
-        current.token = Some(token);
-        (current.failures, current.pause) = (0, None);
-        if current.state != AuthState::SignedIn {
-            tracing::info!("signed in");
-            current.set(AuthState::SignedIn);
-            self.healed.send_modify(|times| *times += 1);
-        }
     }
 
     async fn keep(&self, token: StoredToken) -> Kept {
@@ -402,13 +393,23 @@ impl Authenticator {
         match self.store.load() {
             Ok(Some(token)) => {
                 tracing::info!("a new sign-in was found");
-                self.good(&mut current, token);
+                good(&mut current, token);
             }
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(%error, path = %self.store.path().display(), "cannot read the new token; run `tuyunfs login` as the user that mounts");
             }
         }
+    }
+}
+
+/// A token that works.
+fn good(current: &mut Current, token: StoredToken) {
+    current.token = Some(token);
+    (current.failures, current.pause) = (0, None);
+    if current.state != AuthState::SignedIn {
+        tracing::info!("signed in");
+        current.set(AuthState::SignedIn);
     }
 }
 

@@ -25,13 +25,17 @@ const REMIND: Duration = Duration::from_hours(24);
 /// Looks after the sign-in until `stop`.
 pub async fn keep(auth: Arc<Authenticator>, stop: CancellationToken) {
     let (mut tried, mut reminded) = (None, None);
+    let mut changes = auth.changes();
     loop {
         let pause = match auth.state() {
             AuthState::SignedIn | AuthState::Unreachable { .. } => CALM,
             AuthState::SignInNeeded { .. } | AuthState::Misconfigured { .. } => WAITING,
         };
         let looking = async {
-            tokio::time::sleep(pause).await;
+            // From the moment that a person is waited for, the looks come more often.
+            if let Ok(Ok(())) = tokio::time::timeout(pause, changes.changed()).await {
+                return;
+            }
             look(&auth, &mut tried, &mut reminded).await;
         };
         if stop.run_until_cancelled(looking).await.is_none() {

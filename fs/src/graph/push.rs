@@ -151,7 +151,7 @@ impl Push {
     }
 
     async fn listen(&self, wake: impl Fn() + Send + Sync) {
-        let mut healed = self.graph.wire.auth.healed();
+        let mut changes = self.graph.wire.auth.changes();
         let mut failures = 0_u32;
         loop {
             let begun = Instant::now();
@@ -178,8 +178,9 @@ impl Push {
             failures = failures.saturating_add(1);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                // A new sign-in may be allowed what the old one was not.
-                Ok(()) = healed.changed() => failures = 0,
+                // A new sign-in may be allowed what the old one was not; without one, trying costs
+                // nothing, since nobody is asked.
+                Ok(()) = changes.changed() => failures = 0,
             }
         }
     }
