@@ -10,6 +10,7 @@ mod authenticator;
 mod callback;
 mod carrier;
 mod credential;
+mod current;
 mod errors;
 mod flows;
 mod import;

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
+use super::current::Current;
 use super::errors::TokenError;
 use super::renewal::renewed;
 use super::state::{AuthState, Standing};
@@ -18,16 +18,6 @@ use super::{AuthConfig, StoredToken, TokenStore, lifetime};
 /// tried a few times, short against the hour that it lives.
 const AHEAD: Duration = Duration::from_mins(5);
 
-/// Between two questions to a login authority that did not answer: at first, doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-
-/// And at most: the end of an outage is noticed within a minute.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-
-/// Between two questions about a registration that is wrong. It may be put right where we do not
-/// see it, in the service's portal; asking more often would only be refused more often.
-const WRONG_PAUSE: Duration = Duration::from_hours(1);
-
 /// Hands out access tokens, renewed ahead of their end, by one request for all who wait.
 pub struct Authenticator {
     config: AuthConfig,
@@ -35,35 +25,6 @@ pub struct Authenticator {
     current: Mutex<Current>,
     /// Held while a token is being got: whoever waits for it finds a new one.
     renewing: tokio::sync::Mutex<()>,
-}
-
-struct Current {
-    token: Option<StoredToken>,
-    file: Option<Identity>,
-    /// The files of the application's proof, as they were when it was last refused.
-    proof: [Option<Identity>; 2],
-    state: AuthState,
-    since: SystemTime,
-    /// Failures in a row to reach the login authority, and until when it is not asked again.
-    failures: u32,
-    pause: Option<Instant>,
-    /// Counts the changes from one state to another.
-    changes: watch::Sender<u64>,
-}
-
-impl Current {
-    fn set(&mut self, state: AuthState) {
-        let other = self.state.name() != state.name();
-        self.state = state;
-        if other {
-            self.since = SystemTime::now();
-            self.changes.send_modify(|times| *times += 1);
-        }
-    }
-
-    fn paused(&self) -> bool {
-        self.pause.is_some_and(|until| Instant::now() < until)
-    }
 }
 
 impl Authenticator {
@@ -91,16 +52,7 @@ impl Authenticator {
         } else {
             AuthState::SignInNeeded { why, claims: None }
         };
-        let current = Mutex::new(Current {
-            token,
-            file,
-            proof: [None; 2],
-            state,
-            since: SystemTime::now(),
-            failures: 0,
-            pause: None,
-            changes: watch::Sender::new(0),
-        });
+        let current = Mutex::new(Current::new(state, token, file));
         Ok(Arc::new(Self {
             config,
             store,
@@ -119,7 +71,7 @@ impl Authenticator {
         token: StoredToken,
     ) -> Result<Arc<Self>, TokenError> {
         let auth = Self::new(config, store)?;
-        good(&mut auth.current.lock(), token);
+        auth.current.lock().good(token);
         Ok(auth)
     }
 
@@ -215,9 +167,9 @@ impl Authenticator {
             token.expires_at = SystemTime::UNIX_EPOCH;
         }
         if self.config.app_only {
-            self.wrong(&mut current, why.to_owned());
+            current.wrong(why.to_owned(), self.proof());
         } else {
-            needed(&mut current, why.to_owned(), claims);
+            current.needed(why.to_owned(), claims);
         }
     }
 
@@ -294,41 +246,10 @@ impl Authenticator {
         match renewed(&self.config, held.as_ref(), claims).await {
             Ok(token) => Ok(self.take(token).await),
             Err(error) => {
-                self.note(&error);
+                self.current.lock().note(&error, self.proof());
                 Err(error)
             }
         }
-    }
-
-    fn note(&self, error: &TokenError) {
-        let mut current = self.current.lock();
-        match error {
-            TokenError::Unavailable { what, retry_after } => {
-                let pause = FIRST_PAUSE.saturating_mul(1 << current.failures.min(8));
-                let pause = pause
-                    .min(LONGEST_PAUSE)
-                    .max(retry_after.unwrap_or_default());
-                current.pause = Some(Instant::now() + pause);
-                current.failures += 1;
-                let why = what.clone();
-                current.set(AuthState::Unreachable { why });
-            }
-            TokenError::SignIn { why, claims } => {
-                needed(&mut current, why.clone(), claims.clone());
-            }
-            TokenError::Configuration(why) => self.wrong(&mut current, why.clone()),
-            TokenError::Store(_) => {}
-        }
-    }
-
-    fn wrong(&self, current: &mut Current, why: String) {
-        tracing::error!(
-            why,
-            "the sign-in is refused for what the settings or the app's registration say; cached files are served, changes are kept"
-        );
-        current.proof = self.proof();
-        current.pause = Some(Instant::now() + WRONG_PAUSE);
-        current.set(AuthState::Misconfigured { why });
     }
 
     fn proof(&self) -> [Option<Identity>; 2] {
@@ -354,7 +275,7 @@ impl Authenticator {
             }
         };
         let access = token.access_token.clone();
-        good(&mut current, token);
+        current.good(token);
         access
     }
 
@@ -393,7 +314,7 @@ impl Authenticator {
         match self.store.load() {
             Ok(Some(token)) => {
                 tracing::info!("a new sign-in was found");
-                good(&mut current, token);
+                current.good(token);
             }
             Ok(None) => {}
             Err(error) => {
@@ -401,24 +322,6 @@ impl Authenticator {
             }
         }
     }
-}
-
-/// A token that works.
-fn good(current: &mut Current, token: StoredToken) {
-    current.token = Some(token);
-    (current.failures, current.pause) = (0, None);
-    if current.state != AuthState::SignedIn {
-        tracing::info!("signed in");
-        current.set(AuthState::SignedIn);
-    }
-}
-
-fn needed(current: &mut Current, why: String, claims: Option<String>) {
-    tracing::error!(
-        why,
-        "sign-in is needed: run `tuyunfs login`; cached files are served, changes are kept"
-    );
-    current.set(AuthState::SignInNeeded { why, claims });
 }
 
 /// Which token is in the file.
