@@ -63,7 +63,7 @@ impl Core {
         let outbox = Arc::new(Outbox::new(
             recovery.ledger.clone(),
             recovery.store.clone(),
-            graph.clone(),
+            graph.background(),
             OutboxConfig {
                 settle: settings.writeback.settle.get(),
                 uploads: settings.writeback.uploads,
@@ -96,7 +96,7 @@ impl Core {
             poll: settings.drive.poll.get(),
             delta: settings.drive.delta == Delta::Auto,
         };
-        let sync = Arc::new(Sync::new(vfs.clone(), graph.clone(), config, link));
+        let sync = Arc::new(Sync::new(vfs.clone(), graph.background(), config, link));
         let push = Arc::new(Push::new(graph.clone(), push_wish(settings)));
         let core = Self {
             vfs,

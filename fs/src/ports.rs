@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::Stream;
 
-use crate::tree::{ETag, Item, ItemId, NodeId};
+use crate::tree::{ContentId, ETag, Item, ItemId, NodeId};
 
 /// The drive, as the filesystem needs it.
 ///
@@ -62,6 +62,9 @@ pub trait Drive: Send + Sync + 'static {
 pub struct Upload {
     /// Where to.
     pub target: UploadTarget,
+    /// Which content it is. Sealed contents never change, so that what an earlier try sent of it
+    /// need not be sent again, over restarts.
+    pub content: ContentId,
     /// The sealed bytes, read from offset 0.
     pub file: Arc<File>,
     /// How many of them.
@@ -155,6 +158,10 @@ pub struct Quota {
     /// What is left, clamped to zero.
     pub remaining: u64,
 }
+
+/// The code of [`Refused`](DriveError::Refused) for a folder that cannot be listed at present, as a
+/// locked Personal Vault: unreadable, while everything around it is not (trap T28).
+pub const LOCKED_VAULT: &str = "lockedVault";
 
 /// Why the drive did not do what was asked, by what should happen next.
 #[derive(Debug, thiserror::Error)]

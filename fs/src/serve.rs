@@ -157,6 +157,7 @@ impl Rim {
             sync: core.sync.clone(),
             push: core.push.clone(),
             auth: core.auth.clone(),
+            graph: core.graph.clone(),
             mount: mounted.as_ref().map(|mounted| MountReport {
                 point: mounted.point().into(),
                 mode: mounted.mode(),

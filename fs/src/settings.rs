@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tuyun_chassis::settings::{Given, Loaded, Period, SettingsError, Size, Spec};
 
 pub use self::mode::Mode;
+pub use crate::graph::Timetable;
 
 /// Where the settings come from.
 pub const SPEC: Spec = Spec {
@@ -82,6 +83,10 @@ pub struct Drive {
     pub push: Push,
     /// If the drive says that more files than this are gone at once, a person is asked; 0: never.
     pub delete_guard: usize,
+    /// Bytes a second that may go up, by time of day; empty: no limit.
+    pub upload_limit: Timetable,
+    /// Bytes a second that may come down, by time of day; empty: no limit.
+    pub download_limit: Timetable,
 }
 
 impl Drive {
@@ -298,6 +303,8 @@ impl Default for Drive {
             // What another OneDrive client takes for a big delete, too: an evening's tidying up
             // stays below, a script run wild does not.
             delete_guard: 1000,
+            upload_limit: Timetable::default(),
+            download_limit: Timetable::default(),
         }
     }
 }

@@ -35,6 +35,7 @@ impl Listening {
         let config = GraphConfig {
             graph_url: bench.service.graph_url().to_owned(),
             ca_pem: None,
+            ..GraphConfig::default()
         };
         let auth = bench.signed_in();
         let found = Graph::find(&config, auth.clone(), "", "").await.unwrap();

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +14,7 @@ use tuyun_chassis::http::control::Readiness;
 
 use super::report::{Facts, Report};
 use crate::graph::PushState;
+use crate::graph::Traffic;
 
 /// How old readiness may be: a balancer asks every few seconds.
 const LOOK: Duration = Duration::from_secs(2);
@@ -35,8 +38,58 @@ impl Collector for Figures {
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;
         }
-        Ok(())
+        encode_traffic(&mut encoder, &report.traffic)
     }
+}
+
+/// What was asked of the service: counters that only grow.
+fn encode_traffic(
+    encoder: &mut DescriptorEncoder<'_>,
+    traffic: &Traffic,
+) -> Result<(), std::fmt::Error> {
+    let help = "Requests to the service, by endpoint and by how they went";
+    let mut metric = encoder.encode_descriptor(REQUESTS, help, None, MetricType::Counter)?;
+    for (endpoint, classes) in &traffic.requests {
+        for (class, count) in classes {
+            let labels = [("endpoint", endpoint.as_str()), ("status", class.as_str())];
+            let family = metric.encode_family(&labels)?;
+            ConstCounter::new(*count).encode(family)?;
+        }
+    }
+    for (name, help, count) in counters(traffic) {
+        let counter = ConstCounter::new(count);
+        let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+        counter.encode(metric)?;
+    }
+    Ok(())
+}
+
+const REQUESTS: &str = "graph_requests";
+
+/// The counters besides; the manual prints this table, too.
+fn counters(traffic: &Traffic) -> [(&'static str, &'static str, u64); 4] {
+    [
+        (
+            "graph_retries",
+            "Requests that were tried again",
+            traffic.retries,
+        ),
+        (
+            "graph_throttled_seconds",
+            "Silence that the service asked for",
+            traffic.throttled_seconds,
+        ),
+        (
+            "graph_sent_bytes",
+            "Bytes of content sent",
+            traffic.bytes_up,
+        ),
+        (
+            "graph_received_bytes",
+            "Bytes of content received",
+            traffic.bytes_down,
+        ),
+    ]
 }
 
 /// A name, what it means, and the figure.
@@ -148,6 +201,16 @@ fn of_the_work(report: &Report, now: SystemTime) -> Vec<Figure> {
             "journal_failing",
             "1 when nothing can be made durable",
             local.journal_failing.is_some().into(),
+        ),
+        (
+            "graph_requests_5m",
+            "Requests of the last five minutes",
+            report.traffic.last_5_minutes,
+        ),
+        (
+            "graph_budget_5m",
+            "How many of these the service allows",
+            report.traffic.budget_5_minutes,
         ),
         (
             "cached_bytes",

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{AuthState, Authenticator, Standing};
+use crate::graph::{Graph, Traffic};
 use crate::graph::{Push, PushStatus};
 use crate::mount::Mode;
 use crate::sync::{Sync, SyncStatus};
@@ -33,6 +34,9 @@ pub struct Report {
     pub remote: SyncStatus,
     /// Whether the drive tells of them by itself.
     pub push: PushStatus,
+    /// What was asked of the service, and how much of its budget that is.
+    #[serde(default)]
+    pub traffic: Traffic,
     /// Why the mount is not what it should be, if so.
     pub degraded: Option<String>,
     /// Local changes and the cache.
@@ -92,6 +96,8 @@ pub struct Facts {
     pub push: Arc<Push>,
     /// Sign-in.
     pub auth: Arc<Authenticator>,
+    /// The drive's client.
+    pub graph: Arc<Graph>,
     /// Where it is mounted.
     pub mount: Option<MountReport>,
     /// Where the origin listens.
@@ -124,6 +130,7 @@ impl Facts {
                 space_total: space.total,
                 space_free: space.free,
             },
+            traffic: self.graph.traffic(),
             degraded: degraded(&sign_in, &remote, &local),
             sign_in,
             remote,
@@ -223,6 +230,7 @@ pub(crate) fn example() -> Report {
             since: 1_700_000_000,
             notices: 7,
         },
+        traffic: Traffic::default(),
         degraded: None,
         local: Status::default(),
     }

@@ -12,7 +12,7 @@ use tuyun_chassis::exit::{Code, Failure};
 use crate::auth::{AuthConfig, Authenticator, Credential, TokenStore};
 use crate::graph::{FoundDrive, Graph, GraphConfig};
 use crate::ports::DriveError;
-use crate::settings::{Flow, Settings};
+use crate::settings::{Cloud, Flow, Settings};
 use crate::tree::{Baseline, Generation, Item, NodeId};
 use crate::vfs::Recovery;
 
@@ -71,6 +71,10 @@ pub fn graph_config(settings: &Settings) -> Result<GraphConfig, Failure> {
     Ok(GraphConfig {
         graph_url: settings.drive.graph_url.clone(),
         ca_pem: ca(settings)?,
+        state_dir: Some(settings.state_dir.clone()),
+        china: settings.drive.cloud == Cloud::Cn,
+        upload_limit: settings.drive.upload_limit.clone(),
+        download_limit: settings.drive.download_limit.clone(),
     })
 }
 

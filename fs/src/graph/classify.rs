@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-use crate::ports::{DeltaLink, DriveError};
+use crate::ports::{DeltaLink, DriveError, LOCKED_VAULT};
 
 /// What to do about a reply that is not a success.
 #[derive(Debug)]
@@ -142,6 +142,12 @@ pub(super) fn judge(refusal: &Refusal<'_>) -> Verdict {
         {
             Verdict::Final(DriveError::NotSupported(told.text()))
         }
+        // A locked vault, or a folder of the service's own: unreadable, and no reason to stop
+        // looking at the rest (trap T28).
+        400 if told.says("objecthandle is invalid") => Verdict::Final(DriveError::Refused {
+            code: LOCKED_VAULT.into(),
+            message: told.text(),
+        }),
         501 => Verdict::Final(DriveError::NotSupported(told.text())),
         507 => Verdict::Final(DriveError::QuotaFull),
         429 | 509 => Verdict::Silence(refusal.retry_after, what),

@@ -1,33 +1,32 @@
-//! The two HTTP clients, and the lanes that requests travel in.
+//! The two HTTP clients, and what all requests of a drive share.
 //!
 //! One client puts the token on its requests and speaks to Graph alone; the other has no token to
 //! give away and speaks to the hosts behind pre-authenticated URLs, which refuse requests that
 //! carry one (traps T6 and T7). Redirects are followed by nobody here.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::DriveKind;
-use super::download::Urls;
-use super::gate::Gate;
+use super::address::Form;
+use super::bandwidth::{Limit, Timetable};
+use super::gate::{Gate, Gates};
+use super::lanes::{AT_ONCE, Lane, Lanes, Load, Need, Rank};
+use super::meter::{Meter, Traffic};
+use super::notes::Notes;
+use super::pieces::Speed;
+use super::urls::Urls;
+use super::young::Young;
 use crate::auth::Authenticator;
-use crate::ports::DriveError;
+use crate::ports::{Drive, DriveError};
 use crate::tree::DriveId;
 
 /// Decorated as section 9.3 asks for: decorated traffic is served before other.
 const USER_AGENT: &str = concat!("NONISV|Tuyun|tuyunfs/", env!("CARGO_PKG_VERSION"));
-
-/// Requests at a time, and with that connections: the service takes four to eight (section 9.3).
-const AT_ONCE: usize = 8;
-
-/// Requests with content, of either direction: one lane is left for listings and changes.
-const BULK: usize = AT_ONCE - 1;
-
-/// Uploads: a visitor's cold read must not wait until a slow line has sent what was saved.
-const UPLOADS: usize = BULK - 1;
 
 /// Time to reach a host: a line that needs longer for a handshake is down.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -41,21 +40,35 @@ pub(super) const IDLE: Duration = Duration::from_secs(30);
 const REST: Duration = Duration::from_secs(90);
 
 /// What the client needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct GraphConfig {
     /// Scheme and host of Graph, without a slash at the end.
     pub graph_url: String,
     /// More trusted certificates, PEM.
     pub ca_pem: Option<Vec<u8>>,
+    /// Where upload sessions are remembered over restarts.
+    pub state_dir: Option<PathBuf>,
+    /// The service is that of China, where new items are addressed in another form.
+    pub china: bool,
+    /// How fast bytes may go up.
+    pub upload_limit: Timetable,
+    /// How fast bytes may come down.
+    pub download_limit: Timetable,
 }
 
-/// The client of one drive.
+/// The client of one drive. Clones share connections, lanes and whatever is known.
+#[derive(Clone)]
 pub struct Graph {
     pub(super) base: String,
     pub(super) drive: DriveId,
     pub(super) kind: DriveKind,
     pub(super) wire: Wire,
-    pub(super) urls: Urls,
+    pub(super) urls: Arc<Urls>,
+    pub(super) notes: Notes,
+    pub(super) speed: Arc<Speed>,
+    pub(super) young: Arc<Young>,
+    /// The colon form of addresses does not work here (section 1.1).
+    pub(super) odata: Arc<AtomicBool>,
 }
 
 impl Graph {
@@ -74,7 +87,31 @@ impl Graph {
     /// How long the service has asked to be left alone.
     #[must_use]
     pub fn silent_for(&self) -> Option<Duration> {
-        self.wire.gate.closed_for()
+        self.wire.gates.closed_for()
+    }
+
+    /// What was asked of the service since the start.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.wire.meter.traffic()
+    }
+
+    /// The same drive for work that nobody waits for: uploads, looks for remote changes. What a
+    /// program waits for goes before it.
+    #[must_use]
+    pub fn background(self: &Arc<Self>) -> Arc<dyn Drive> {
+        let mut background = Self::clone(self);
+        background.wire.rank = Rank::Background;
+        Arc::new(background)
+    }
+
+    /// How children are addressed.
+    pub(super) fn form(&self) -> Form {
+        if self.odata.load(Ordering::Relaxed) {
+            Form::OData
+        } else {
+            Form::Colon
+        }
     }
 
     /// A URL of Graph's from a path below `/v1.0`.
@@ -89,8 +126,12 @@ pub(super) struct Wire {
     pub(super) graph: reqwest::Client,
     pub(super) storage: reqwest::Client,
     pub(super) auth: Arc<Authenticator>,
-    pub(super) gate: Arc<Gate>,
-    lanes: Lanes,
+    pub(super) gates: Arc<Gates>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) up: Arc<Limit>,
+    pub(super) down: Arc<Limit>,
+    rank: Rank,
+    lanes: Arc<Lanes>,
 }
 
 impl Wire {
@@ -102,29 +143,43 @@ impl Wire {
             graph: client(config)?,
             storage: client(config)?,
             auth,
-            gate: Arc::new(Gate::new()),
-            lanes: Lanes::new(),
+            gates: Arc::new(Gates::new()),
+            meter: Arc::new(Meter::new()),
+            up: Arc::new(Limit::new(config.upload_limit.clone())),
+            down: Arc::new(Limit::new(config.download_limit.clone())),
+            rank: Rank::Program,
+            lanes: Arc::default(),
         })
     }
 
-    /// A lane, once the gate is open. The lane comes first: whoever waits for one while the gate
-    /// closes must not slip through.
-    pub(super) async fn enter(&self, load: Load, patience: Duration) -> Result<Lane, DriveError> {
-        self.open(patience).await?;
-        let lane = self.lanes.take(load).await;
-        self.open(patience).await?;
+    /// A lane, once the gate of a URL's host is open. The lane comes first: whoever waits for one
+    /// while the gate closes must not slip through.
+    pub(super) async fn enter(
+        &self,
+        url: &str,
+        load: Load,
+        patience: Duration,
+    ) -> Result<Lane, DriveError> {
+        let gate = self.gates.of(url);
+        gate.pass(patience).await.map_err(silent)?;
+        gate.turn(self.rank, patience).await.map_err(silent)?;
+        let rank = self.rank;
+        let lane = self.lanes.take(Need { load, rank }).await;
+        gate.pass(patience).await.map_err(silent)?;
         Ok(lane)
     }
 
-    /// Waits for the gate, or says that it is closed for longer than this call may wait.
-    async fn open(&self, patience: Duration) -> Result<(), DriveError> {
-        self.gate
-            .pass(patience)
-            .await
-            .map_err(|left| DriveError::Unavailable {
-                what: "the drive asks to be left alone".into(),
-                retry_after: Some(left),
-            })
+    /// The gate of a URL's host.
+    pub(super) fn gate(&self, url: &str) -> Arc<Gate> {
+        self.gates.of(url)
+    }
+}
+
+/// The gate is closed for longer than a call may wait.
+fn silent(left: Duration) -> DriveError {
+    DriveError::Unavailable {
+        what: "the drive asks to be left alone".into(),
+        retry_after: Some(left),
     }
 }
 
@@ -146,81 +201,4 @@ fn client(config: &GraphConfig) -> Result<reqwest::Client, reqwest::Error> {
         }
     }
     builder.build()
-}
-
-/// What a request carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Load {
-    /// A few kilobytes either way.
-    Small,
-    /// Content, to the drive.
-    Up,
-    /// Content, from the drive.
-    Down,
-}
-
-/// A share of what may be under way at a time; given back when dropped.
-pub(super) struct Lane(#[expect(dead_code, reason = "held, not read")] Vec<OwnedSemaphorePermit>);
-
-#[derive(Clone)]
-struct Lanes {
-    uploads: Arc<Semaphore>,
-    bulk: Arc<Semaphore>,
-    all: Arc<Semaphore>,
-}
-
-impl Lanes {
-    fn new() -> Self {
-        let of = |count| Arc::new(Semaphore::new(count));
-        Self {
-            uploads: of(UPLOADS),
-            bulk: of(BULK),
-            all: of(AT_ONCE),
-        }
-    }
-
-    /// Always from the narrowest to the widest: nobody waits for who waits for him.
-    async fn take(&self, load: Load) -> Lane {
-        let way: &[&Arc<Semaphore>] = match load {
-            Load::Small => &[&self.all],
-            Load::Up => &[&self.uploads, &self.bulk, &self.all],
-            Load::Down => &[&self.bulk, &self.all],
-        };
-        let mut held = Vec::with_capacity(way.len());
-        for lane in way {
-            // These semaphores are never closed: there is always a permit in the end.
-            held.extend(Arc::clone(lane).acquire_owned().await);
-        }
-        Lane(held)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn uploads_leave_a_lane_to_readers_and_content_leaves_one_to_the_rest() {
-        let lanes = Lanes::new();
-        let mut held = Vec::new();
-        while let Some(lane) = lanes.take(Load::Up).now_or_never() {
-            held.push(lane);
-        }
-        assert_eq!(held.len(), UPLOADS);
-        while let Some(lane) = lanes.take(Load::Down).now_or_never() {
-            held.push(lane);
-        }
-        assert_eq!(held.len(), BULK);
-        while let Some(lane) = lanes.take(Load::Small).now_or_never() {
-            held.push(lane);
-        }
-        assert_eq!(held.len(), AT_ONCE);
-        held.clear();
-        assert!(
-            lanes.take(Load::Up).now_or_never().is_some(),
-            "all of them were given back"
-        );
-    }
 }

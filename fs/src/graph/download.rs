@@ -1,28 +1,26 @@
 //! Bytes from the drive: `graph-api.md` section 6.
 //!
 //! A read goes straight to the storage host, by the pre-authenticated URL that a listing or an
-//! upload has left here: one request a file. A URL that has ended is renewed once. Nothing but
-//! the bytes of the range that was asked for comes out: a whole file in place of a range is cut
-//! to it, anything else is an error (traps T8 and T9).
+//! upload has left here: one request a file. A URL that has ended is renewed once. A body that
+//! stalls or breaks off is gone on with at the byte where it did, as long as it is still the same
+//! version. Nothing but the bytes of the range that was asked for comes out.
 
-use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use lru::LruCache;
-use parking_lot::Mutex;
-use reqwest::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE,
-};
+use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::address::item;
 use super::classify::Verdict;
-use super::client::{Graph, IDLE, Lane};
-use super::send::{Tries, refused, unavailable};
+use super::client::{Graph, Wire};
+use super::lanes::Lane;
+use super::range::{Part, part, unsatisfied};
+use super::send::{refused, text, unavailable};
+use super::tries::Tries;
 use super::wire::DOWNLOAD_URL;
 use crate::auth::plain;
 use crate::ports::{ByteStream, Download, DriveError};
@@ -35,55 +33,25 @@ const MALWARE: &str = "malwareDetected";
 /// seconds.
 const BEHIND: Duration = Duration::from_secs(1);
 
-/// URLs that are kept: those of the largest folder that is listed in one go, at about 1 KiB each.
-const KEPT: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
-
-/// How long a URL is used. It lives for an hour (section 6); with less, one that is about to end
-/// is not taken along into a long read.
-const USED_FOR: Duration = Duration::from_mins(50);
-
-/// Pre-authenticated URLs by item. They are secrets: never logged, never stored.
-pub(super) struct Urls(Mutex<LruCache<ItemId, (String, Instant)>>);
-
-impl Urls {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(LruCache::new(KEPT)))
-    }
-
-    pub(super) fn put(&self, id: ItemId, url: String) {
-        self.0.lock().put(id, (url, Instant::now()));
-    }
-
-    pub(super) fn forget(&self, id: &ItemId) {
-        self.0.lock().pop(id);
-    }
-
-    fn get(&self, id: &ItemId) -> Option<String> {
-        let mut urls = self.0.lock();
-        let (url, since) = urls.get(id)?;
-        if since.elapsed() > USED_FOR {
-            urls.pop(id);
-            return None;
-        }
-        Some(url.clone())
-    }
-}
-
 #[derive(Deserialize)]
 struct WireUrl {
     #[serde(rename = "@microsoft.graph.downloadUrl")]
     url: Option<String>,
 }
 
-/// Which part of a body is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
-    /// Bytes before it.
-    skip: u64,
-    /// Bytes of it.
-    take: u64,
-    /// Length of the whole content.
+/// Silence in the middle of a body. Shorter than the reference's 30 to 60 seconds: there has to be
+/// time to go on before whoever waits gives up (`mount.timeout`).
+const STALL: Duration = Duration::from_secs(12);
+
+/// How often one read is gone on with after its body broke off.
+const RESUMES: u32 = 4;
+
+/// A content that is being read.
+struct Opened {
     total: u64,
+    /// The storage host's own name for the version, where it gives one.
+    version: Option<String>,
+    bytes: ByteStream,
 }
 
 /// Why nothing can be read from a URL.
@@ -114,9 +82,64 @@ impl Graph {
                 bytes: futures_util::stream::empty().boxed(),
             });
         }
+        let opened = self.open_item(id, &range).await?;
+        Ok(Download {
+            total: opened.total,
+            bytes: self.clone().go_on(id.clone(), range, opened),
+        })
+    }
+
+    /// The bytes of a range, gone on with where the body breaks off.
+    fn go_on(self, id: ItemId, range: Range<u64>, opened: Opened) -> ByteStream {
+        let stream = async_stream::stream! {
+            let Opened { total, version, mut bytes } = opened;
+            let (mut at, end) = (range.start, range.end.min(total));
+            let mut resumes = 0;
+            loop {
+                let trouble = match bytes.next().await {
+                    None => return,
+                    Some(Ok(chunk)) => {
+                        at += chunk.len() as u64;
+                        yield Ok(chunk);
+                        continue;
+                    }
+                    Some(Err(trouble)) => trouble,
+                };
+                // The lane of the broken one is free for the next.
+                drop(bytes);
+                if at >= end {
+                    return;
+                }
+                if resumes == RESUMES {
+                    yield Err(trouble);
+                    return;
+                }
+                resumes += 1;
+                self.wire.meter.retry();
+                tracing::debug!(item = %id, at, error = %trouble, "a download goes on where it broke off");
+                let next = match self.open_item(&id, &(at..end)).await {
+                    Ok(next) => next,
+                    Err(error) => {
+                        yield Err(error);
+                        return;
+                    }
+                };
+                let other = version.is_some() && next.version.is_some() && version != next.version;
+                if other || next.total != total {
+                    // Two versions must not mix in one file (section 6).
+                    yield Err(unavailable("the content was replaced while it was being fetched"));
+                    return;
+                }
+                bytes = next.bytes;
+            }
+        };
+        stream.boxed()
+    }
+
+    async fn open_item(&self, id: &ItemId, range: &Range<u64>) -> Result<Opened, DriveError> {
         if let Some(url) = self.urls.get(id) {
-            match self.fetch_from(&url, &range).await {
-                Ok(download) => return Ok(download),
+            match self.fetch_from(&url, range).await {
+                Ok(opened) => return Ok(opened),
                 Err(Shut::Other(error)) => return Err(error),
                 Err(Shut::Url(what)) => {
                     tracing::debug!(item = %id, what, "the download URL has ended; asking for another");
@@ -125,11 +148,11 @@ impl Graph {
             }
         }
         for last in [false, true] {
-            let url = self.download_url(id).await?;
-            match self.fetch_from(&url, &range).await {
-                Ok(download) => {
+            let url = self.young.insist(id, || self.download_url(id)).await?;
+            match self.fetch_from(&url, range).await {
+                Ok(opened) => {
                     self.urls.put(id.clone(), url);
-                    return Ok(download);
+                    return Ok(opened);
                 }
                 Err(Shut::Other(error)) => return Err(error),
                 // Not proof that the item is gone: the storage host may only be behind.
@@ -165,19 +188,21 @@ impl Graph {
             .ok_or_else(|| unavailable("the drive does not say where the content is"))
     }
 
-    async fn fetch_from(&self, url: &str, range: &Range<u64>) -> Result<Download, Shut> {
+    async fn fetch_from(&self, url: &str, range: &Range<u64>) -> Result<Opened, Shut> {
         let mut tries = Tries::new();
         loop {
             let verdict = match self.open(url, range).await {
-                Ok(download) => return Ok(download),
+                Ok(opened) => return Ok(opened),
                 Err(Opening::Shut(shut)) => return Err(shut),
                 Err(Opening::Verdict(verdict)) => verdict,
             };
-            self.wire.wait(verdict, &mut tries).await?;
+            self.wire
+                .wait(&self.wire.gate(url), verdict, &mut tries)
+                .await?;
         }
     }
 
-    async fn open(&self, url: &str, range: &Range<u64>) -> Result<Download, Opening> {
+    async fn open(&self, url: &str, range: &Range<u64>) -> Result<Opened, Opening> {
         let wanted = format!("bytes={}-{}", range.start, range.end - 1);
         let wanted = HeaderValue::from_str(&wanted).map_err(|_| unavailable("an odd range"));
         let headers = HeaderMap::from_iter([(RANGE, wanted.map_err(Shut::Other)?)]);
@@ -192,17 +217,20 @@ impl Graph {
                 let part = part(status, response.headers(), range)
                     .map_err(|odd| Opening::Verdict(Verdict::Again(odd)))?;
                 let total = part.total;
-                Ok(Download {
+                let version = text(response.headers(), &ETAG).map(str::to_owned);
+                Ok(Opened {
                     total,
-                    bytes: cut(response, part, lane),
+                    version,
+                    bytes: cut(self.wire.clone(), response, part, lane),
                 })
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                let total = text(response.headers(), CONTENT_RANGE).and_then(unsatisfied);
+                let total = text(response.headers(), &CONTENT_RANGE).and_then(unsatisfied);
                 match total.filter(|total| *total <= range.start) {
                     // The content is shorter than its item says (trap T5).
-                    Some(total) => Ok(Download {
+                    Some(total) => Ok(Opened {
                         total,
+                        version: None,
                         bytes: futures_util::stream::empty().boxed(),
                     }),
                     None => Err(Opening::Verdict(Verdict::Again(
@@ -253,63 +281,14 @@ fn is_malware(error: &DriveError) -> bool {
     matches!(error, DriveError::Refused { code, .. } if code == MALWARE)
 }
 
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// Which part of a reply's body is the range that was asked for; otherwise what is odd about it.
-fn part(status: StatusCode, headers: &HeaderMap, range: &Range<u64>) -> Result<Part, String> {
-    let odd = |what: &str| format!("the storage host answered with {what}");
-    match status {
-        StatusCode::PARTIAL_CONTENT => {
-            let told = text(headers, CONTENT_RANGE).and_then(content_range);
-            let (start, end, total) = told.ok_or_else(|| odd("a range that it does not name"))?;
-            if start != range.start || end != range.end.min(total) {
-                return Err(odd("another range"));
-            }
-            Ok(Part {
-                skip: 0,
-                take: end - start,
-                total,
-            })
-        }
-        // The whole content in place of a range.
-        StatusCode::OK => {
-            let length = text(headers, CONTENT_LENGTH).and_then(|value| value.parse::<u64>().ok());
-            let total = length.ok_or_else(|| odd("a body of unknown length"))?;
-            let start = range.start.min(total);
-            Ok(Part {
-                skip: start,
-                take: range.end.min(total) - start,
-                total,
-            })
-        }
-        _ => Err(odd(status.as_str())),
-    }
-}
-
-/// `bytes */total`
-fn unsatisfied(value: &str) -> Option<u64> {
-    value.strip_prefix("bytes */")?.parse().ok()
-}
-
-/// `bytes a-b/total`, as start, end (the byte after the last one) and total.
-fn content_range(value: &str) -> Option<(u64, u64, u64)> {
-    let (span, total) = value.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = span.split_once('-')?;
-    let (first, last, total): (u64, u64, u64) =
-        (first.parse().ok()?, last.parse().ok()?, total.parse().ok()?);
-    (first <= last && last < total).then_some((first, last + 1, total))
-}
-
 /// Gives just the part; a body that ends before it does, or falls silent, is an error. The lane is
 /// held until the end.
-fn cut(mut response: reqwest::Response, part: Part, lane: Lane) -> ByteStream {
+fn cut(wire: Wire, mut response: reqwest::Response, part: Part, lane: Lane) -> ByteStream {
     let stream = async_stream::stream! {
         let _lane = lane;
         let (mut skip, mut left) = (part.skip, part.take);
         while left > 0 {
-            let chunk: Bytes = match tokio::time::timeout(IDLE, response.chunk()).await {
+            let chunk: Bytes = match tokio::time::timeout(STALL, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => {
                     yield Err(unavailable(format!("the body ended {left} bytes early")));
@@ -324,6 +303,8 @@ fn cut(mut response: reqwest::Response, part: Part, lane: Lane) -> ByteStream {
                     return;
                 }
             };
+            wire.meter.down(chunk.len() as u64);
+            wire.down.spend(chunk.len()).await;
             let over = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
             skip -= over as u64;
             let rest = chunk.slice(over..);
@@ -335,91 +316,4 @@ fn cut(mut response: reqwest::Response, part: Part, lane: Lane) -> ByteStream {
         }
     };
     stream.boxed()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.clone(), value.parse().unwrap()))
-            .collect()
-    }
-
-    #[test]
-    fn a_partial_reply_counts_only_for_just_the_range_that_was_asked_for() {
-        let judge = |value: &str| {
-            part(
-                StatusCode::PARTIAL_CONTENT,
-                &headers(&[(CONTENT_RANGE, value)]),
-                &(10..20),
-            )
-            .ok()
-        };
-        assert_eq!(
-            judge("bytes 10-19/100"),
-            Some(Part {
-                skip: 0,
-                take: 10,
-                total: 100
-            })
-        );
-        assert_eq!(
-            judge("bytes 10-14/15"),
-            Some(Part {
-                skip: 0,
-                take: 5,
-                total: 15
-            })
-        );
-        assert_eq!(judge("bytes 10-14/100"), None);
-        assert_eq!(judge("bytes 0-19/100"), None);
-        assert_eq!(judge("bytes */100"), None);
-    }
-
-    #[test]
-    fn a_refused_range_tells_how_long_the_content_is() {
-        assert_eq!(unsatisfied("bytes */100"), Some(100));
-        assert_eq!(unsatisfied("bytes 0-1/100"), None);
-    }
-
-    #[test]
-    fn a_whole_content_is_cut_to_the_range() {
-        let judge = |length: &str| {
-            part(
-                StatusCode::OK,
-                &headers(&[(CONTENT_LENGTH, length)]),
-                &(10..20),
-            )
-            .ok()
-        };
-        assert_eq!(
-            judge("100"),
-            Some(Part {
-                skip: 10,
-                take: 10,
-                total: 100
-            })
-        );
-        assert_eq!(
-            judge("12"),
-            Some(Part {
-                skip: 10,
-                take: 2,
-                total: 12
-            })
-        );
-        assert_eq!(
-            judge("9"),
-            Some(Part {
-                skip: 9,
-                take: 0,
-                total: 9
-            })
-        );
-        assert!(part(StatusCode::OK, &HeaderMap::new(), &(0..5)).is_err());
-        assert!(part(StatusCode::NO_CONTENT, &HeaderMap::new(), &(0..5)).is_err());
-    }
 }

@@ -1,16 +1,21 @@
 //! Which drive, and which folder of it: `graph-api.md` section 1.3.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use reqwest::Method;
 
 use super::address::{drive, segment};
 use super::client::{Graph, GraphConfig, Wire};
-use super::download::Urls;
+use super::notes::Notes;
+use super::pieces::Speed;
+use super::urls::Urls;
 use super::wire::{SELECT, WireDrive, WireItem};
+use super::young::Young;
 use crate::auth::Authenticator;
 use crate::ports::{Drive, DriveError, Quota};
-use crate::tree::{DriveId, Item, ItemFacet};
+use crate::tree::{DriveId, Item, ItemFacet, ItemId};
 
 /// What kind of drive it is (section 1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -65,12 +70,18 @@ impl Graph {
         auth: Arc<Authenticator>,
         found: &FoundDrive,
     ) -> Result<Self, reqwest::Error> {
+        let wire = Wire::new(config, auth)?;
+        let state_dir = config.state_dir.as_deref();
         Ok(Self {
             base: format!("{}/v1.0", config.graph_url.trim_end_matches('/')),
             drive: found.id.clone(),
             kind: found.kind,
-            wire: Wire::new(config, auth)?,
-            urls: Urls::new(),
+            urls: Arc::new(Urls::new()),
+            notes: Notes::open(state_dir, &found.id, SystemTime::now()),
+            speed: Arc::new(Speed::new(wire.up.lowest())),
+            young: Arc::new(Young::new()),
+            odata: Arc::new(AtomicBool::new(config.china)),
+            wire,
         })
     }
 
@@ -131,7 +142,8 @@ impl Graph {
         let url = format!("{}/root?$select={SELECT}", self.url(&drive(&self.drive)));
         let reply = self.wire.ask(Method::GET, &url, |request| request).await?;
         let top: WireItem = reply.json("the drive's root")?;
-        let mut at = self.keep(top);
+        let id = ItemId::new(top.id.as_str());
+        let mut at = self.keep(top, &id);
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let next = match self.child(&at.id, name).await {
                 Err(DriveError::NotFound) => match self.create_folder(&at.id, name).await {

@@ -2,44 +2,111 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use reqwest::Method;
 use reqwest::header::IF_MATCH;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::address::{child, drive, item, quoted};
+use super::address::{Form, and, child, drive, item, quoted};
+use super::classify::Verdict;
 use super::client::Graph;
-use super::send::unavailable;
-use super::wire::{DOWNLOAD_URL, SELECT, WireDrive, WireItem, WirePage, stamp};
+use super::lanes::Load;
+use super::send::{Repeat, Trouble, unavailable};
+use super::tries::Tries;
+use super::wire::{DOWNLOAD_URL, SELECT, WireDrive, WireItem, WirePage};
 use crate::ports::{
     DeltaFrom, DeltaLink, DeltaNext, DeltaPage, Download, Drive, DriveError, Quota, Update, Upload,
 };
-use crate::tree::{ETag, Fold, Item, ItemId};
+use crate::tree::{DriveId, ETag, Fold, Item, ItemId};
 
-/// Items a page: what rclone asks of all kinds of drives, and works (section 5.1).
-const PAGE: usize = 1000;
+/// Items a page: what rclone asks of all kinds of drives, and works (section 5.1); then fewer, for
+/// a folder that is too large for that (trap T35).
+const PAGES_OF: [usize; 3] = [1000, 200, 50];
 
-/// Pages of one listing: a folder of 100,000 items makes the service itself fail (trap T35).
+/// The last of these.
+const SMALLEST_PAGE: usize = 50;
+
+/// Without this, some accounts leave out what people added to their drive (trap T29).
+const SHORTCUTS: &str = "Include-Feature=AddToOneDrive";
+
+/// Pages of one listing: a folder of 100,000 items makes the service itself fail.
 const PAGES: usize = 2000;
 
 impl Graph {
-    /// An item from a reply, its pre-authenticated URL put by for the next read.
-    pub(super) fn keep(&self, wire: WireItem) -> Item {
-        let id = ItemId::new(wire.id.as_str());
-        match &wire.download_url {
-            Some(url) => self.urls.put(id, url.clone()),
-            // An older one may lead to older bytes.
-            None => self.urls.forget(&id),
+    /// An item from a reply, its pre-authenticated URL put by for the next read. What comes from
+    /// another drive, as the item near it does, is told by that drive's ids.
+    pub(super) fn keep(&self, wire: WireItem, near: &ItemId) -> Item {
+        let url = wire.download_url.clone();
+        let mut item = Item::from(wire);
+        if let Some((other, _)) = near.elsewhere() {
+            let other = DriveId::new(other);
+            item.id = ItemId::in_drive(&other, item.id.as_str());
+            item.parent = item
+                .parent
+                .map(|parent| ItemId::in_drive(&other, parent.as_str()));
         }
-        wire.into()
+        match url {
+            Some(url) => self.urls.put(item.id.clone(), url),
+            // An older one may lead to older bytes.
+            None => self.urls.forget(&item.id),
+        }
+        item
     }
 
-    async fn page(&self, url: &str) -> Result<WirePage, DriveError> {
-        self.wire
-            .ask(Method::GET, url, |request| request)
-            .await?
-            .json("a page of items")
+    async fn page(&self, url: &str) -> Result<WirePage, Trouble> {
+        let asked = self.wire.send(
+            Repeat::Knowingly,
+            Load::Small,
+            Method::GET,
+            url,
+            |request| request.header("prefer", SHORTCUTS),
+        );
+        Ok(asked.await?.json("a page of items")?)
+    }
+
+    /// The same page, again where it failed; the first of a folder with fewer items a page each
+    /// time: what the service cannot gather within its own time fails however often it is asked
+    /// (trap T35).
+    async fn page_of(&self, path: &str, link: Option<&str>) -> Result<WirePage, DriveError> {
+        let mut tries = Tries::new();
+        let mut sizes = PAGES_OF.iter();
+        let mut size = sizes.next();
+        loop {
+            let url = match (link, size) {
+                (Some(link), _) => link.to_owned(),
+                (None, size) => {
+                    let size = size.unwrap_or(&SMALLEST_PAGE);
+                    and(format!("{path}?$top={size}"), &select())
+                }
+            };
+            let what = match self.page(&url).await {
+                Ok(page) => return Ok(page),
+                Err(Trouble::Known(error)) => return Err(error),
+                Err(Trouble::Unclear(what)) => what,
+            };
+            size = sizes.next();
+            let gate = self.wire.gate(&url);
+            self.wire
+                .wait(&gate, Verdict::Again(what), &mut tries)
+                .await?;
+        }
+    }
+
+    /// A page of changes.
+    async fn page_again(&self, url: &str) -> Result<WirePage, DriveError> {
+        let asked = self.wire.ask(Method::GET, url, |request| {
+            request.header("prefer", SHORTCUTS)
+        });
+        asked.await?.json("a page of changes")
+    }
+
+    /// A child, found by listing its folder.
+    async fn listed(&self, folder: &ItemId, name: &str) -> Result<Item, DriveError> {
+        let children = self.children(folder).await?;
+        let held = children.into_iter().find(|item| is_called(item, name));
+        held.ok_or(DriveError::NotFound)
     }
 
     /// Links come from the service and carry the token: only its own host gets them (section 5.1).
@@ -61,31 +128,29 @@ impl Graph {
 #[async_trait]
 impl Drive for Graph {
     async fn item(&self, id: &ItemId) -> Result<Item, DriveError> {
-        let path = item(&self.drive, id);
-        let url = format!("{}?$select={SELECT},{DOWNLOAD_URL}", self.url(&path));
-        let reply = self
-            .wire
-            .ask(Method::GET, &url, |request| request)
-            .await
-            .map_err(gone)?;
-        Ok(self.keep(reply.json("the item")?))
+        let url = and(self.url(&item(&self.drive, id)), &select());
+        let asked = self.young.insist(id, || async {
+            let asked = self.wire.ask(Method::GET, &url, |request| request);
+            asked.await.map_err(gone)
+        });
+        Ok(self.keep(asked.await?.json("the item")?, id))
     }
 
     async fn child(&self, folder: &ItemId, name: &str) -> Result<Item, DriveError> {
-        let path = child(&self.drive, folder, name);
-        let url = format!(
-            "{}?$select={SELECT},{DOWNLOAD_URL}",
-            self.url(path.trim_end_matches(':'))
-        );
-        let reply = self.wire.ask(Method::GET, &url, |request| request).await?;
-        let found = self.keep(reply.json("the item")?);
-        if found.id == *folder {
-            // Some clouds give the folder itself for whatever name (trap T19).
-            let children = self.children(folder).await?;
-            let held = children.into_iter().find(|item| is_called(item, name));
-            return held.ok_or(DriveError::NotFound);
+        if self.form() == Form::OData {
+            return self.listed(folder, name).await;
         }
-        if is_called(&found, name) {
+        let path = child(Form::Colon, &self.drive, folder, name, "");
+        let url = and(self.url(&path), &select());
+        let reply = self.wire.ask(Method::GET, &url, |request| request).await?;
+        let found = self.keep(reply.json("the item")?, folder);
+        if found.id == *folder {
+            // Some clouds give the folder itself for whatever name (trap T19): so does this one.
+            self.odata.store(true, Ordering::Relaxed);
+            return self.listed(folder, name).await;
+        }
+        let elsewhere = found.parent.as_ref().is_some_and(|parent| parent != folder);
+        if is_called(&found, name) && !elsewhere {
             Ok(found)
         } else {
             Err(DriveError::NotFound)
@@ -93,43 +158,36 @@ impl Drive for Graph {
     }
 
     async fn children(&self, folder: &ItemId) -> Result<Vec<Item>, DriveError> {
-        let path = item(&self.drive, folder);
-        let mut next = Some(format!(
-            "{}/children?$top={PAGE}&$select={SELECT},{DOWNLOAD_URL}",
-            self.url(&path)
-        ));
+        let path = self.url(&format!("{}/children", item(&self.drive, folder)));
+        let mut link: Option<String> = None;
         let mut order = Vec::new();
         let mut items: HashMap<ItemId, Item> = HashMap::new();
-        let mut pages = 0;
-        while let Some(url) = next {
-            pages += 1;
-            let page = self.page(&url).await?;
-            if pages > PAGES || page.next.as_ref() == Some(&url) {
-                return Err(unavailable("a listing does not end"));
-            }
-            for wire in page.value {
-                // What the service shows of running uploads (trap T45).
-                if wire
-                    .name
-                    .as_deref()
-                    .is_some_and(|name| name.starts_with("~tmp"))
-                {
-                    continue;
-                }
-                let item = self.keep(wire);
+        for _ in 0..PAGES {
+            let page = self
+                .young
+                .insist(folder, || self.page_of(&path, link.as_deref()))
+                .await?;
+            for wire in page.value.into_iter().filter(|wire| !is_upload(wire)) {
+                let item = self.keep(wire, folder);
                 if items.insert(item.id.clone(), item.clone()).is_none() {
                     order.push(item.id);
                 }
             }
-            next = page.next;
-            if let Some(link) = &next {
-                self.own_link(link)?;
+            match page.next {
+                None => {
+                    return Ok(order
+                        .into_iter()
+                        .filter_map(|id| items.remove(&id))
+                        .collect());
+                }
+                Some(next) if Some(&next) == link.as_ref() => break,
+                Some(next) => {
+                    self.own_link(&next)?;
+                    link = Some(next);
+                }
             }
         }
-        Ok(order
-            .into_iter()
-            .filter_map(|id| items.remove(&id))
-            .collect())
+        Err(unavailable("a listing does not end"))
     }
 
     async fn create_folder(&self, parent: &ItemId, name: &str) -> Result<Item, DriveError> {
@@ -144,7 +202,11 @@ impl Drive for Graph {
             .ask(Method::POST, &url, |request| request.json(&body))
             .await?;
         match reply.json("the folder") {
-            Ok(made) => Ok(self.keep(made)),
+            Ok(made) => {
+                let made = self.keep(made, parent);
+                self.young.note(&made.id);
+                Ok(made)
+            }
             // Some replies are empty though it took effect.
             Err(_) => self.child(parent, name).await,
         }
@@ -159,45 +221,20 @@ impl Drive for Graph {
     }
 
     async fn update(&self, id: &ItemId, update: Update) -> Result<Item, DriveError> {
-        let path = item(&self.drive, id);
-        let mut body = json!({});
-        if let Some((parent, name)) = &update.place {
-            body["parentReference"] = json!({ "id": parent.as_str() });
-            body["name"] = Value::from(name.as_str());
-        }
-        if update.replace {
-            body["@microsoft.graph.conflictBehavior"] = Value::from("replace");
-        }
-        if let Some(modified) = update.modified {
-            body["fileSystemInfo"] = json!({ "lastModifiedDateTime": stamp(modified) });
-        }
-        let reply = self
-            .wire
-            .ask(Method::PATCH, &self.url(&path), |request| {
-                let request = request.json(&body);
-                match &update.held {
-                    Some(held) => request.header(IF_MATCH, quoted(held.as_str())),
-                    None => request,
-                }
-            })
-            .await
-            .map_err(gone)?;
-        match reply.json("the changed item") {
-            Ok(changed) => Ok(self.keep(changed)),
-            Err(_) => self.item(id).await,
-        }
+        self.change(id, &update).await
     }
 
     async fn delete(&self, id: &ItemId, held: Option<&ETag>) -> Result<(), DriveError> {
         let url = self.url(&item(&self.drive, id));
-        let deleted = self
-            .wire
-            .ask(Method::DELETE, &url, |request| match held {
+        let deleted = self.young.insist(id, || {
+            self.wire.ask(Method::DELETE, &url, |request| match held {
                 Some(held) => request.header(IF_MATCH, quoted(held.as_str())),
                 None => request,
             })
-            .await;
+        });
+        let deleted = deleted.await;
         self.urls.forget(id);
+        self.young.forget(id);
         match deleted.map_err(gone) {
             Ok(_) | Err(DriveError::NotFound) => Ok(()),
             Err(error) => Err(error),
@@ -219,7 +256,7 @@ impl Drive for Graph {
                 link.0
             }
         };
-        let page = match self.page(&url).await {
+        let page = match self.page_again(&url).await {
             Err(DriveError::Refused { message, .. }) if resumed && is_old_link(&message) => {
                 return Err(DriveError::Resync {
                     start: None,
@@ -229,13 +266,17 @@ impl Drive for Graph {
             other => other?,
         };
         let next = match (page.next, page.delta) {
+            // Begun anew without it, or the round never ends (trap T33).
+            (Some(next), _) if next == url => return Err(unavailable("the changes do not end")),
             (Some(next), _) => DeltaNext::Page(DeltaLink(next)),
             (None, Some(delta)) => DeltaNext::Round(DeltaLink(delta)),
             (None, None) => {
                 return Err(unavailable("a page of changes does not say how to go on"));
             }
         };
-        let items: Vec<Item> = page.value.into_iter().map(|wire| self.keep(wire)).collect();
+        let root = ItemId::new("root");
+        let told = page.value.into_iter().filter(|wire| !is_upload(wire));
+        let items: Vec<Item> = told.map(|wire| self.keep(wire, &root)).collect();
         Ok(DeltaPage { items, next })
     }
 
@@ -247,8 +288,18 @@ impl Drive for Graph {
     }
 }
 
+/// What the service shows of running uploads (trap T45).
+fn is_upload(wire: &WireItem) -> bool {
+    let name = wire.name.as_deref();
+    name.is_some_and(|name| name.starts_with("~tmp"))
+}
+
+fn select() -> String {
+    format!("$select={SELECT},{DOWNLOAD_URL}")
+}
+
 /// Said of an item and not of a link, 410 means that it is gone for ever (section 8.4).
-fn gone(error: DriveError) -> DriveError {
+pub(super) fn gone(error: DriveError) -> DriveError {
     match error {
         DriveError::Resync { .. } => DriveError::NotFound,
         other => other,

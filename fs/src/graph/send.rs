@@ -8,25 +8,21 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{
-    AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, IF_MATCH, LOCATION,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 
 use super::classify::{Refusal, Verdict, judge};
-use super::client::{Lane, Load, Wire};
-use super::gate::{UNSAID, retry_after};
+use super::client::Wire;
+use super::gate::{Budget, Gate, retry_after};
+use super::lanes::{Lane, Load};
+use super::meter::{endpoint, storage_endpoint};
+use super::tries::Tries;
 use crate::auth::{TokenError, plain};
 use crate::ports::DriveError;
-
-/// Tries of one request. With waits of 1, 2, 4 and 8 seconds a hiccup of the service is outlasted;
-/// longer troubles are for the outbox, which waits without holding anything.
-pub(super) const TRIES: u32 = 5;
-
-/// No try starts later than this after the first: five tries of a dead line would be minutes.
-const BUDGET: Duration = Duration::from_mins(1);
 
 /// The longest silence that one call waits through by itself; less than `mount.timeout`, so that
 /// a program gets its answer rather than an error.
@@ -40,6 +36,9 @@ const WHOLE: Duration = Duration::from_mins(1);
 /// that several uploads share. A line that is dead is noticed sooner, by what it leaves
 /// unacknowledged.
 const SLOWEST: u64 = 16 << 10;
+
+/// Uploads that share a limit.
+const UPLOADS_AT_ONCE: u64 = super::lanes::UPLOADS as u64;
 
 /// The largest body that is read of a reply that is not content: a page of a thousand items with
 /// all their members is about two megabytes.
@@ -120,12 +119,13 @@ impl Wire {
     ) -> Result<Reply, Trouble> {
         let mut tries = Tries::new();
         let mut renewed = false;
+        let what = endpoint(&method, url);
         loop {
             let token = self.auth.access().await.map_err(token_error)?;
             let request = make(self.graph.request(method.clone(), url))
                 .header(AUTHORIZATION, bearer(&token)?)
                 .header("client-request-id", request_id());
-            let verdict = match self.once(&self.graph, load, request).await {
+            let verdict = match self.once(&self.graph, load, what, url, request).await {
                 Ok(reply) => return Ok(reply),
                 Err(verdict) => verdict,
             };
@@ -147,7 +147,7 @@ impl Wire {
                 Verdict::Unclear(what) if repeat == Repeat::Knowingly => {
                     return Err(Trouble::Unclear(what));
                 }
-                verdict => self.wait(verdict, &mut tries).await?,
+                verdict => self.wait(&self.gate(url), verdict, &mut tries).await?,
             }
         }
     }
@@ -160,8 +160,9 @@ impl Wire {
         url: &str,
         make: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<Reply, Verdict> {
-        self.once(&self.storage, load, make(self.storage.request(method, url)))
-            .await
+        let what = storage_endpoint(&method);
+        let request = make(self.storage.request(method, url));
+        self.once(&self.storage, load, what, url, request).await
     }
 
     /// Opens a stream from a pre-authenticated host: the reply, whatever its status, with its
@@ -172,12 +173,23 @@ impl Wire {
         headers: HeaderMap,
     ) -> Result<(Response, Lane), Verdict> {
         let lane = self
-            .enter(Load::Down, PATIENCE)
+            .enter(url, Load::Down, PATIENCE)
             .await
             .map_err(Verdict::Final)?;
         let opening = self.storage.get(url).headers(headers).send();
-        match tokio::time::timeout(super::client::IDLE, opening).await {
-            Ok(Ok(response)) => Ok((response, lane)),
+        let opened = tokio::time::timeout(super::client::IDLE, opening).await;
+        let status = |opened: &Response| opened.status().as_u16();
+        let told = opened
+            .as_ref()
+            .ok()
+            .and_then(|it| it.as_ref().ok())
+            .map(status);
+        self.meter.request("download", told);
+        match opened {
+            Ok(Ok(response)) => {
+                self.gate(url).served(budget(response.headers()));
+                Ok((response, lane))
+            }
             Ok(Err(error)) => Err(Verdict::Again(plain(error))),
             Err(_) => Err(Verdict::Again("the storage host keeps silent".into())),
         }
@@ -187,9 +199,12 @@ impl Wire {
         &self,
         client: &Client,
         load: Load,
+        what: &'static str,
+        url: &str,
         request: RequestBuilder,
     ) -> Result<Reply, Verdict> {
-        let _lane = self.enter(load, PATIENCE).await.map_err(Verdict::Final)?;
+        let entering = self.enter(url, load, PATIENCE).await;
+        let _lane = entering.map_err(Verdict::Final)?;
         // An address that cannot be read does not get better.
         let mut request = request.build().map_err(|error| {
             Verdict::Final(DriveError::Refused {
@@ -197,15 +212,18 @@ impl Wire {
                 message: plain(error),
             })
         })?;
-        let bytes = request
-            .body()
-            .and_then(reqwest::Body::as_bytes)
-            .map_or(0, <[u8]>::len);
-        *request.timeout_mut() = Some(WHOLE + Duration::from_secs(bytes as u64 / SLOWEST));
+        let bytes = text(request.headers(), &CONTENT_LENGTH).and_then(|len| len.parse().ok());
+        *request.timeout_mut() = Some(WHOLE + self.longest(bytes.unwrap_or(0)));
         let conditional = request.headers().contains_key(IF_MATCH);
         // Only the question for content is answered by a redirect.
         let asks = request.method() == Method::GET;
-        let response = client.execute(request).await.map_err(|error| {
+        let sent = client.execute(request).await;
+        let status = sent
+            .as_ref()
+            .ok()
+            .map(|response| response.status().as_u16());
+        self.meter.request(what, status);
+        let response = sent.map_err(|error| {
             // Nothing was sent where there was no connection.
             if error.is_connect() {
                 Verdict::Again(plain(error))
@@ -219,6 +237,10 @@ impl Wire {
             return Err(refused(response, conditional).await);
         }
         let headers = response.headers().clone();
+        self.gate(url).served(budget(&headers));
+        if load == Load::Up {
+            self.meter.up(bytes.unwrap_or(0));
+        }
         let body = read(response).await.map_err(Verdict::Unclear)?;
         Ok(Reply {
             status,
@@ -227,18 +249,33 @@ impl Wire {
         })
     }
 
+    /// How long bytes may take to go up: longer where they are to go slowly.
+    fn longest(&self, bytes: u64) -> Duration {
+        let share = self
+            .up
+            .lowest()
+            .map_or(SLOWEST, |limit| limit / UPLOADS_AT_ONCE);
+        Duration::from_secs(bytes / share.clamp(1, SLOWEST))
+    }
+
     /// Waits as a verdict asks for, or gives up.
-    pub(super) async fn wait(&self, verdict: Verdict, tries: &mut Tries) -> Result<(), DriveError> {
+    pub(super) async fn wait(
+        &self,
+        gate: &Gate,
+        verdict: Verdict,
+        tries: &mut Tries,
+    ) -> Result<(), DriveError> {
         match verdict {
             Verdict::Final(error) => Err(error),
             Verdict::Silence(silence, what) => {
-                let silence = self.hush(silence, &what);
+                let silence = self.hush(gate, silence, &what);
                 if tries.spent() || silence > PATIENCE {
                     return Err(DriveError::Unavailable {
                         what,
                         retry_after: Some(silence),
                     });
                 }
+                self.meter.retry();
                 Ok(()) // the gate is waited for with the next try
             }
             Verdict::Token { what, .. } | Verdict::Again(what) | Verdict::Unclear(what) => {
@@ -247,50 +284,42 @@ impl Wire {
                     return Err(unavailable(what));
                 }
                 tracing::debug!(what, pause_ms = pause.as_millis(), "trying again");
+                self.meter.retry();
                 tokio::time::sleep(pause).await;
                 Ok(())
             }
         }
     }
 
-    /// Closes the gate for everybody. Returns for how long.
-    pub(super) fn hush(&self, silence: Option<Duration>, what: &str) -> Duration {
-        let silence = silence.unwrap_or(UNSAID);
+    /// Closes a host's gate for everybody. Returns for how long.
+    pub(super) fn hush(&self, gate: &Gate, silence: Option<Duration>, what: &str) -> Duration {
+        let silence = gate.close(silence);
+        self.meter.throttled(silence);
         tracing::warn!(
             what,
             silence_s = silence.as_secs(),
             "the drive asks to be left alone"
         );
-        self.gate.close(silence);
         silence
     }
 }
 
-/// The budget of one call.
-pub(super) struct Tries {
-    so_far: u32,
-    until: Instant,
+/// What a reply tells of the service's budget, from 80 % of its use on (section 9.1).
+fn budget(headers: &HeaderMap) -> Option<Budget> {
+    let figure = |name: &'static str| {
+        let value = text(headers, &HeaderName::from_static(name))?;
+        value.trim().parse::<u64>().ok()
+    };
+    Some(Budget {
+        limit: figure("ratelimit-limit")?,
+        remaining: figure("ratelimit-remaining")?,
+        reset: Duration::from_secs(figure("ratelimit-reset")?),
+    })
 }
 
-impl Tries {
-    pub(super) fn new() -> Self {
-        Self {
-            so_far: 0,
-            until: Instant::now() + BUDGET,
-        }
-    }
-
-    /// Counts a try that failed. True when it was the last.
-    pub(super) fn spent(&mut self) -> bool {
-        self.so_far += 1;
-        self.so_far >= TRIES || Instant::now() >= self.until
-    }
-
-    /// 1, 2, 4, 8 seconds, with up to a quarter taken off at random, so that requests that failed
-    /// together do not come back together.
-    pub(super) fn pause(&self) -> Duration {
-        Duration::from_secs(1 << self.so_far.min(5)).mul_f64(1.0 - 0.25 * rand::random::<f64>())
-    }
+/// A header's text.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// Reads a body that is not content, within its limit.
@@ -390,17 +419,5 @@ mod tests {
         assert_eq!(&id[14..15], "4");
         assert!("89ab".contains(&id[19..20]), "{id}");
         assert_ne!(id, request_id());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn tries_end_by_number_and_by_time() {
-        let mut tries = Tries::new();
-        assert_eq!(
-            (1..=TRIES).position(|_| tries.spent()),
-            Some(TRIES as usize - 1)
-        );
-        let mut tries = Tries::new();
-        tokio::time::advance(BUDGET).await;
-        assert!(tries.spent());
     }
 }

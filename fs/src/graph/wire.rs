@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::address::normal;
 use crate::content::hash::from_base64;
 use crate::ports::Quota;
 use crate::tree::{CTag, ETag, Item, ItemFacet, ItemId};
@@ -32,7 +33,7 @@ pub(super) struct WireItem {
     file: Option<WireFile>,
     folder: Option<serde::de::IgnoredAny>,
     package: Option<serde::de::IgnoredAny>,
-    remote_item: Option<serde::de::IgnoredAny>,
+    remote_item: Option<WireRemote>,
     bundle: Option<serde::de::IgnoredAny>,
     deleted: Option<serde::de::IgnoredAny>,
     malware: Option<serde::de::IgnoredAny>,
@@ -51,6 +52,31 @@ struct WireTimes {
 #[serde(rename_all = "camelCase")]
 struct WireParent {
     id: Option<String>,
+    drive_id: Option<String>,
+}
+
+/// What a shortcut leads to.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireRemote {
+    id: Option<String>,
+    folder: Option<serde::de::IgnoredAny>,
+    parent_reference: Option<WireParent>,
+}
+
+impl WireRemote {
+    /// One that does not say where it leads is shown as what it is: nothing that we know.
+    fn facet(self) -> ItemFacet {
+        let drive = self.parent_reference.and_then(|parent| parent.drive_id);
+        match (drive, self.id) {
+            (Some(drive), Some(item)) => ItemFacet::Shortcut {
+                drive: normal(&drive),
+                item: ItemId::new(item),
+                folder: self.folder.is_some(),
+            },
+            _ => ItemFacet::Other,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,7 +134,9 @@ impl From<WireItem> for Item {
         // Packages and shortcuts may carry `file` or `folder` as well: asked first (section 3.1).
         let facet = if wire.deleted.is_some() {
             ItemFacet::Deleted
-        } else if wire.package.is_some() || wire.remote_item.is_some() || wire.bundle.is_some() {
+        } else if let Some(remote) = wire.remote_item {
+            remote.facet()
+        } else if wire.package.is_some() || wire.bundle.is_some() {
             ItemFacet::Other
         } else if let Some(file) = wire.file {
             let hash = file.hashes.and_then(|hashes| hashes.quick_xor_hash);
@@ -202,6 +230,22 @@ mod tests {
     fn a_notebook_is_neither_file_nor_folder() {
         let item = item(r#"{"id":"1","name":"N","package":{"type":"oneNote"},"folder":{}}"#);
         assert_eq!(item.facet, ItemFacet::Other);
+    }
+
+    #[test]
+    fn a_shortcut_says_which_item_of_which_drive_it_leads_to() {
+        let shortcut = item(
+            r#"{"id":"1","name":"S","folder":{},"remoteItem":{"id":"F!7","folder":{},
+            "parentReference":{"driveId":"ABCDEF012345678"}}}"#,
+        );
+        let leads_to = ItemFacet::Shortcut {
+            drive: crate::tree::DriveId::new("0abcdef012345678"),
+            item: ItemId::new("F!7"),
+            folder: true,
+        };
+        assert_eq!(shortcut.facet, leads_to);
+        let blind = item(r#"{"id":"1","name":"S","folder":{},"remoteItem":{}}"#);
+        assert_eq!(blind.facet, ItemFacet::Other);
     }
 
     #[test]

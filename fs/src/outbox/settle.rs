@@ -188,6 +188,7 @@ impl Settle {
         self.drive
             .upload(Upload {
                 target,
+                content: held.content,
                 file,
                 size: held.size,
                 modified,

@@ -8,14 +8,16 @@ pub(super) fn kind_of(item: &Item) -> Kind {
     match item.facet {
         ItemFacet::File { .. } => Kind::File,
         ItemFacet::Folder => Kind::Directory,
-        ItemFacet::Deleted | ItemFacet::Other => Kind::Hidden,
+        ItemFacet::Deleted | ItemFacet::Shortcut { .. } | ItemFacet::Other => Kind::Hidden,
     }
 }
 
 pub(super) fn file_hash(item: &Item) -> Option<QuickXorHash> {
     match item.facet {
         ItemFacet::File { hash, .. } => hash,
-        ItemFacet::Folder | ItemFacet::Deleted | ItemFacet::Other => None,
+        ItemFacet::Folder | ItemFacet::Deleted | ItemFacet::Shortcut { .. } | ItemFacet::Other => {
+            None
+        }
     }
 }
 

@@ -52,6 +52,24 @@ opaque! {
     CTag
 }
 
+/// Between the drive and the item in the id of an item that is in another drive. Neither id
+/// contains it: both stand in URLs as one segment.
+const ELSEWHERE: char = '/';
+
+impl ItemId {
+    /// The id of an item in another drive than the mounted one, as a shortcut leads to.
+    #[must_use]
+    pub fn in_drive(drive: &DriveId, item: &str) -> Self {
+        Self::new(format!("{drive}{ELSEWHERE}{item}"))
+    }
+
+    /// Drive and item, when the item is in another drive than the mounted one.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<(&str, &str)> {
+        self.as_str().split_once(ELSEWHERE)
+    }
+}
+
 /// `QuickXorHash`, the one hash that every kind of drive gives: 20 bytes (section 3.3).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct QuickXorHash(pub [u8; 20]);
@@ -102,6 +120,16 @@ pub enum ItemFacet {
     Folder,
     /// A tombstone in a delta.
     Deleted,
-    /// `OneNote` packages, shortcuts and whatever else is neither file nor folder.
+    /// A link to an item of another drive ("Add to `OneDrive`"). What it leads to is reached by
+    /// [`ItemId::in_drive`]; to delete it removes the link alone.
+    Shortcut {
+        /// The drive that has the item.
+        drive: DriveId,
+        /// The item there.
+        item: ItemId,
+        /// It is a folder.
+        folder: bool,
+    },
+    /// `OneNote` packages and whatever else is neither file nor folder.
     Other,
 }

@@ -15,7 +15,7 @@ pub(crate) use tuyunfs::graph::{DriveKind, Graph, GraphConfig};
 pub(crate) use tuyunfs::ports::{
     DeltaFrom, DeltaNext, Drive, DriveError, Quota, Update, Upload, UploadTarget,
 };
-pub(crate) use tuyunfs::tree::{ETag, Item, ItemFacet, ItemId};
+pub(crate) use tuyunfs::tree::{ContentId, ETag, Item, ItemFacet, ItemId};
 
 pub(crate) use crate::bench::Bench;
 
@@ -60,6 +60,7 @@ impl Client {
         let config = GraphConfig {
             graph_url: bench.service.graph_url().to_owned(),
             ca_pem: None,
+            ..GraphConfig::default()
         };
         let graph = Arc::new(Graph::of(&config, bench.signed_in(), &found).unwrap());
         let root = graph.ensure_root("/share/mount").await.unwrap();
@@ -89,6 +90,7 @@ impl Client {
         let file = Arc::new(file);
         self.upload(Upload {
             target,
+            content: ContentId(1),
             file,
             size: bytes.len() as u64,
             modified,
@@ -133,6 +135,7 @@ pub(crate) async fn find(bench: &Bench, drive_id: &str) -> Result<FoundDrive, Dr
     let config = GraphConfig {
         graph_url: bench.service.graph_url().to_owned(),
         ca_pem: None,
+        ..GraphConfig::default()
     };
     Graph::find(&config, bench.signed_in(), drive_id, "").await
 }

@@ -35,8 +35,9 @@ async fn a_long_silence_is_reported_and_kept() {
     client.bench.service.reset_log();
     assert!(asked(client.quota().await.unwrap_err()) > 110);
     assert!(asked(client.put(client.new_file("b"), b"x").await.unwrap_err()) > 110);
-    assert!(asked(client.read_all(&item.id, 0, 5).await.err().unwrap()) > 110);
     assert_eq!(client.bench.service.total(), 0);
+    // Another host has not asked for it.
+    client.read_all(&item.id, 0, 5).await.unwrap();
     assert!(client.silent_for().is_some());
 }
 

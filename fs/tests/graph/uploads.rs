@@ -174,6 +174,7 @@ async fn bytes_that_cannot_be_read_here_are_our_own_disks_fault() {
     let target = client.new_file("a");
     let upload = Upload {
         target,
+        content: ContentId(1),
         file,
         size: 6,
         modified: None,

@@ -18,7 +18,8 @@ use url::Url;
 
 use super::frame::{self, Frame};
 use crate::auth::plain;
-use crate::graph::client::{Load, Wire};
+use crate::graph::client::Wire;
+use crate::graph::lanes::Load;
 use crate::graph::send::PATIENCE;
 
 /// The largest message that is read. A notice is a few hundred bytes, and what a change was is not
@@ -66,7 +67,7 @@ impl Socket {
     }
 
     async fn open(wire: &Wire, address: Url) -> Result<Self, String> {
-        let lane = wire.enter(Load::Small, PATIENCE).await;
+        let lane = wire.enter(address.as_str(), Load::Small, PATIENCE).await;
         let lane = lane.map_err(|error| error.to_string())?;
         let key = generate_key();
         let request = wire

@@ -159,6 +159,8 @@ impl Settle {
 pub(super) fn hash_of(item: &Item) -> Option<QuickXorHash> {
     match item.facet {
         ItemFacet::File { hash, .. } => hash,
-        ItemFacet::Folder | ItemFacet::Deleted | ItemFacet::Other => None,
+        ItemFacet::Folder | ItemFacet::Deleted | ItemFacet::Shortcut { .. } | ItemFacet::Other => {
+            None
+        }
     }
 }
