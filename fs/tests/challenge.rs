@@ -29,6 +29,7 @@ impl Scripted {
         let config = GraphConfig {
             graph_url: format!("http://{}", listener.local_addr().unwrap()),
             ca_pem: None,
+            ..GraphConfig::default()
         };
         let answering = drive.clone();
         let answer = move |headers: HeaderMap| async move {
