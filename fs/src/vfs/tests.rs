@@ -322,6 +322,8 @@ async fn a_file_without_a_name_stays_readable_until_its_last_close() {
     assert_eq!(rig.vfs.attr(id).await.unwrap().size, 6);
     rig.vfs.flush(handle).await.unwrap();
     rig.vfs.release(handle).await;
+    // The last close is answered before it is worked off.
+    rig.vfs.quiesce(Duration::from_secs(10)).await;
     rig.drain().await;
     rig.drive_has(&[]);
     assert!(matches!(rig.vfs.attr(id).await, Err(VfsError::NotFound)));
