@@ -6,6 +6,7 @@
 
 pub mod cloud;
 pub mod fleet;
+pub mod gate;
 pub mod http;
 pub mod mount;
 pub mod needs;

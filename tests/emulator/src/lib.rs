@@ -43,6 +43,7 @@ mod session;
 mod settings;
 mod signin;
 mod store;
+mod storm;
 mod wire;
 mod world;
 
@@ -54,3 +55,4 @@ pub use route::Route;
 pub use running::{Emulator, Node, NodeKind, Running, TokenPair, VersionInfo};
 pub use settings::Settings;
 pub use store::Mark;
+pub use storm::storm;
