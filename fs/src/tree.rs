@@ -17,6 +17,7 @@ mod remote;
 mod reply;
 mod rows;
 mod spelling;
+mod trace;
 
 pub use conflict::conflict_name;
 pub use ids::{ContentId, Generation, HandleId, NodeId};
@@ -24,7 +25,7 @@ pub use item::{CTag, DriveId, ETag, Item, ItemFacet, ItemId, QuickXorHash};
 pub use local::NameError;
 pub use name::{BadName, Fold, check as check_name};
 pub use namespace::Tree;
-pub use node::{Baseline, Grave, Held, Kind, Node, Parked, Place};
+pub use node::{Baseline, Grave, Held, Kind, Node, Parked, Place, Trace};
 pub use own::YOUNG;
 pub use remote::{Effects, Scope, Terms, Withheld, Writing};
 pub use reply::Sent;

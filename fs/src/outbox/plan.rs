@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-use crate::tree::{Baseline, ETag, Held, ItemId, Kind, Node, NodeId, Sent, Tree};
+use crate::tree::{Baseline, ETag, Grave, Held, ItemId, Kind, Node, NodeId, Sent, Tree};
 
 /// One request to the drive, with all that it needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +72,11 @@ pub enum Step {
         /// To this.
         modified: SystemTime,
     },
+    /// Look for an item that a request without a reply may have made, to delete it.
+    Seek {
+        /// What is sought.
+        grave: Grave,
+    },
     /// Delete an item.
     Delete {
         /// This item.
@@ -102,7 +107,10 @@ impl Step {
             | Self::Replace { node, .. }
             | Self::Move { node, .. }
             | Self::SetTime { node, .. } => Subject::Node(*node),
-            Self::Delete { item, .. } => Subject::Item(item.clone()),
+            Self::Delete { item, .. }
+            | Self::Seek {
+                grave: Grave { item, .. },
+            } => Subject::Item(item.clone()),
         }
     }
 
@@ -118,7 +126,10 @@ impl Step {
                 all.push(Subject::Item(item.clone()));
                 all.extend(over.clone().map(Subject::Item));
             }
-            Self::CreateFolder { .. } | Self::Create { .. } | Self::Delete { .. } => {}
+            Self::CreateFolder { .. }
+            | Self::Create { .. }
+            | Self::Seek { .. }
+            | Self::Delete { .. } => {}
         }
         all
     }
@@ -212,7 +223,9 @@ impl<H: Holds> Planner<'_, H> {
         let parent = self.tree.item_of(place.parent);
         let Some(base) = &node.baseline else {
             let parent = parent?; // a child waits for its parent's item
-            if self.tree.holder(parent, &place.name).is_some() {
+            let holder = self.tree.holder(parent, &place.name);
+            let grave = holder.and_then(|item| self.tree.grave(item));
+            if holder.is_some() && grave.is_none_or(|grave| grave.sought.is_none()) {
                 return None; // a name is vacated before it is reused
             }
             let (parent, name) = (parent.clone(), place.name.clone());
@@ -377,6 +390,10 @@ impl<H: Holds> Planner<'_, H> {
         if inhabited || replaced {
             return;
         }
+        if grave.sought.is_some() {
+            let grave = grave.clone();
+            return self.offer(Step::Seek { grave }, self.now);
+        }
         let step = Step::Delete {
             item: item.clone(),
             etag: grave.etag.clone(),
@@ -416,7 +433,7 @@ pub fn sent(step: &Step) -> Sent {
     match step {
         Step::Create { held, .. } | Step::Replace { held, .. } => Sent::Content(held.generation),
         Step::CreateFolder { .. } | Step::Move { .. } => Sent::Place,
-        Step::SetTime { .. } | Step::Delete { .. } => Sent::Nothing,
+        Step::SetTime { .. } | Step::Seek { .. } | Step::Delete { .. } => Sent::Nothing,
     }
 }
 

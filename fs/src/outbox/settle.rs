@@ -14,7 +14,7 @@ use super::ledger::Ledger;
 use super::plan::{Step, sent};
 use crate::content::store::Store;
 use crate::ports::{Drive, DriveError, Update, Upload, UploadTarget};
-use crate::tree::{Held, Item, ItemFacet, ItemId, Node, NodeId, Parked, Sent, Tree};
+use crate::tree::{Grave, Held, Item, ItemFacet, ItemId, Node, NodeId, Parked, Sent, Tree};
 
 /// What became of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,10 @@ pub(super) struct Settle {
 impl Settle {
     /// Performs one step.
     pub(super) async fn perform(&self, step: &Step) -> Outcome {
+        if let Step::CreateFolder { node, .. } | Step::Create { node, .. } = step {
+            let now = SystemTime::now();
+            let ((), _ticket) = self.ledger.change(|books| books.tree.attempt(*node, now));
+        }
         let result = match step {
             Step::CreateFolder { node, parent, name } => {
                 self.create_folder(*node, parent, name).await
@@ -129,6 +133,7 @@ impl Settle {
                     other => self.confirm(other, *node, step, Some(*modified)).await,
                 }
             }
+            Step::Seek { grave } => self.seek(grave).await,
             Step::Delete { item, etag, kind } => self.delete(item, etag.as_ref(), *kind).await,
         };
         match result {
@@ -250,6 +255,9 @@ impl Settle {
             | DriveError::NotSupported(_)
             | DriveError::Resync { .. }
             | DriveError::Disk(_) => {
+                if let Step::CreateFolder { node, .. } | Step::Create { node, .. } = step {
+                    self.ledger.books().tree.failed(*node);
+                }
                 self.park(step, &chain(&error)).await;
                 Outcome::Parked
             }
@@ -265,7 +273,10 @@ impl Settle {
         let (path, ticket) = self.ledger.change(|books| {
             let tree: &mut Tree = &mut books.tree;
             match step {
-                Step::Delete { item, .. } => {
+                Step::Delete { item, .. }
+                | Step::Seek {
+                    grave: Grave { item, .. },
+                } => {
                     let mut grave = tree.grave(item).cloned()?;
                     let name = grave.name.clone();
                     grave.parked = Some(parked);

@@ -128,6 +128,9 @@ impl Tree {
         } else if from != to {
             self.check_place(to.0, to.1, Some(source.id))?;
         }
+        if from != to {
+            self.leave_trace(source.id, now);
+        }
         let displaced = target.map(|target| self.displace(source.id, target, &open, now));
         let place = Place {
             parent: to.0,
@@ -157,6 +160,8 @@ impl Tree {
         if self.is_within(b.0, one.id) || self.is_within(a.0, other.id) {
             return Err(NameError::IntoItself);
         }
+        self.leave_trace(one.id, now);
+        self.leave_trace(other.id, now);
         // Out of the way first: the index holds one node a name.
         self.edit(one.id, now, |node| node.place = None);
         self.edit(other.id, now, |node| {
@@ -208,6 +213,7 @@ impl Tree {
         now: SystemTime,
     ) -> Node {
         let (id, kind) = (target.id, target.kind);
+        self.leave_trace(id, now);
         self.remove(id, open(id));
         let Some(item) = target.baseline.clone() else {
             return target;
@@ -235,6 +241,7 @@ impl Tree {
     }
 
     fn drop_node(&mut self, id: NodeId, keep_content: bool, now: SystemTime) -> Option<Node> {
+        self.leave_trace(id, now);
         let node = self.remove(id, keep_content)?;
         if let Some(base) = node.baseline.clone() {
             self.bury(base, node.kind, now);

@@ -3,7 +3,7 @@
 //! Every change goes through [`edit`](Tree::edit) or [`insert`](Tree::insert), which keep the
 //! indexes true and remember which rows a commit has to write. Nothing here waits or asks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
 use super::name::units;
@@ -27,6 +27,8 @@ pub struct Tree {
     touched: BTreeSet<NodeId>,
     touched_graves: BTreeSet<ItemId>,
     garbage: Vec<ContentId>,
+    /// Nodes that a request may have made on the drive, though no reply said so.
+    pub(super) attempted: HashSet<NodeId>,
     pub(super) own: OwnWrites,
     pub(super) host: String,
     /// Length of the mounted folder's own path on the drive.
@@ -48,6 +50,7 @@ impl Tree {
             touched: BTreeSet::new(),
             touched_graves: BTreeSet::new(),
             garbage: Vec::new(),
+            attempted: HashSet::new(),
             own: OwnWrites::default(),
             host,
             above: 0,
@@ -66,6 +69,9 @@ impl Tree {
                 node.size = held.size;
             } else if let Some(base) = &node.baseline {
                 node.size = base.size;
+            }
+            if node.baseline.is_none() {
+                tree.attempted.insert(node.id); // the run before may have ended in the middle of it
             }
             tree.next = tree.next.max(node.id.0 + 1);
             tree.nodes.insert(node.id, node);
@@ -298,6 +304,7 @@ impl Tree {
     pub fn remove(&mut self, id: NodeId, keep_content: bool) -> Option<Node> {
         self.unindex(id);
         let node = self.nodes.remove(&id)?;
+        self.attempted.remove(&id);
         self.children.remove(&id);
         self.touched.insert(id);
         if let (Some(held), false) = (&node.held, keep_content) {
@@ -322,6 +329,7 @@ impl Tree {
             kind,
             since: now,
             parked: None,
+            sought: None,
         };
         self.set_grave(base.item, Some(grave));
     }

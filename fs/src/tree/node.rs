@@ -44,6 +44,21 @@ pub struct Held {
     pub hash: Option<QuickXorHash>,
 }
 
+/// A content that a request of ours may have left on the drive without our hearing of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Which of the node's contents it was.
+    pub generation: Generation,
+    /// How many bytes.
+    pub size: u64,
+    /// Their hash.
+    pub hash: QuickXorHash,
+}
+
+/// Traces that a node keeps. A file that is closed more often than this before a single upload of
+/// it is confirmed may end up beside a copy of itself, which loses nothing.
+const TRACES: usize = 16;
+
 /// The item as the drive last described it to us.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
@@ -97,6 +112,9 @@ pub struct Node {
     pub held: Option<Held>,
     /// What the drive has.
     pub baseline: Option<Baseline>,
+    /// Contents before the newest one that may have been sent, and that nobody confirmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traces: Vec<Trace>,
     /// An application set the time, and the drive has not heard of it.
     #[serde(default)]
     pub mtime_unsent: bool,
@@ -141,6 +159,7 @@ impl Node {
             generation: Generation(0),
             held: None,
             baseline: None,
+            traces: Vec::new(),
             mtime_unsent: false,
             // Nobody else can have put anything into a folder that the drive has never seen.
             listed: kind == Kind::Directory,
@@ -152,6 +171,39 @@ impl Node {
             pending_since: None,
             parked: None,
         }
+    }
+
+    /// Takes newly sealed content. What it replaces is returned, and leaves a trace, if the drive
+    /// has not confirmed it.
+    pub fn seal(&mut self, held: Held) -> Option<Held> {
+        let old = self.held.replace(held)?;
+        let confirmed = self.baseline.as_ref().map(|base| base.generation);
+        if let Some(hash) = old
+            .hash
+            .filter(|_| confirmed.is_none_or(|g| g < old.generation))
+        {
+            self.traces.push(Trace {
+                generation: old.generation,
+                size: old.size,
+                hash,
+            });
+            let over = self.traces.len().saturating_sub(TRACES);
+            self.traces.drain(..over);
+        }
+        Some(old)
+    }
+
+    /// Which of our own contents an item on the drive has, if it is one that a request may have
+    /// carried.
+    #[must_use]
+    pub fn recognise(&self, size: u64, hash: Option<QuickXorHash>) -> Option<Generation> {
+        let hash = hash?;
+        let newest = self.held.as_ref().filter(|held| held.hash == Some(hash));
+        let newest = newest.filter(|held| held.size == size);
+        let trace = |trace: &&Trace| trace.size == size && trace.hash == hash;
+        newest
+            .map(|held| held.generation)
+            .or_else(|| Some(self.traces.iter().rev().find(trace)?.generation))
     }
 
     /// Whether there is sealed content that the drive lacks.
@@ -198,4 +250,8 @@ pub struct Grave {
     /// The drive refuses to delete it.
     #[serde(default)]
     pub parked: Option<Parked>,
+    /// It is not known whether there is an item at all: a request that was to make it had no reply.
+    /// Then `item` is a word of ours, and only an item with one of these contents is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sought: Option<Vec<Trace>>,
 }

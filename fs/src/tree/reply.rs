@@ -64,8 +64,10 @@ impl Tree {
             self.bury(base, kind_of(item), now);
             return;
         }
+        self.attempted.remove(&id);
         self.edit(id, now, |node| {
             node.baseline = Some(base);
+            node.traces.retain(|trace| trace.generation > generation);
             node.parked = None;
         });
     }
@@ -81,6 +83,7 @@ impl Tree {
         let node = self.node(id)?.clone();
         let place = node.place.clone()?;
         let name = self.free_name(place.parent, &place.name, now);
+        self.attempted.remove(&id);
         self.edit(id, now, |node| {
             node.place = Some(Place {
                 parent: place.parent,

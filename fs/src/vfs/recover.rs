@@ -246,7 +246,7 @@ impl Start<'_> {
                 let generation = node.generation;
                 node.size = size;
                 node.mtime = now;
-                node.held.replace(Held {
+                node.seal(Held {
                     content: copy.id(),
                     generation,
                     size,

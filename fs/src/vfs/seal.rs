@@ -180,7 +180,7 @@ impl Vfs {
                 node.size = size;
                 node.ctime = now;
                 let generation = node.generation;
-                node.held.replace(Held {
+                node.seal(Held {
                     content: blob.id(),
                     generation,
                     size,

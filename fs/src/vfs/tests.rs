@@ -1,6 +1,7 @@
 //! The use cases over a drive in memory: what applications see, what the drive gets, and what a
 //! restart keeps.
 
+mod lost_replies;
 mod memory_drive;
 mod model;
 mod remote;
@@ -187,6 +188,17 @@ impl Rig {
     /// Makes an item older than the time for which our own writes outweigh what is listed.
     fn age(&self, item: &ItemId) {
         self.vfs.ledger().books().tree.outlive(item);
+    }
+
+    /// Lets two minutes pass for what a request may have made and nobody has found.
+    fn give_up_seeking(&self) {
+        let ((), _ticket) = self.vfs.ledger().change(|books| {
+            let graves: Vec<_> = books.tree.graves().cloned().collect();
+            for mut grave in graves.into_iter().filter(|grave| grave.sought.is_some()) {
+                grave.since -= Duration::from_mins(3);
+                books.tree.set_grave(grave.item.clone(), Some(grave));
+            }
+        });
     }
 
     fn drive_has(&self, expected: &[(&str, Option<&[u8]>)]) {

@@ -86,6 +86,7 @@ fn summary(steps: &[Step]) -> Vec<String> {
     let mut all: Vec<String> = steps
         .iter()
         .map(|step| match step {
+            Step::Seek { grave } => format!("seek {}/{}", grave.parent, grave.name),
             Step::CreateFolder { parent, name, .. } => format!("mkdir {parent}/{name}"),
             Step::Create { parent, name, .. } => format!("create {parent}/{name}"),
             Step::Replace { item, .. } => format!("replace {item}"),

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::{Outcome, Settle};
 use crate::ports::DriveError;
-use crate::tree::{Held, Item, ItemFacet, ItemId, NodeId, QuickXorHash, Sent};
+use crate::tree::{Generation, Held, Item, ItemFacet, ItemId, NodeId, QuickXorHash, Sent};
 
 impl Settle {
     /// The name of a new file exists on the drive: our own reply was lost, or somebody was first.
@@ -23,6 +23,8 @@ impl Settle {
         if self.is_ours(&item, held).await? {
             self.take(node, &item, Sent::Content(held.generation), |_| {})
                 .await;
+        } else if let Some(sent) = self.recognise(node, &item) {
+            self.take(node, &item, Sent::Content(sent), |_| {}).await;
         } else {
             self.both(node, &item).await;
         }
@@ -44,6 +46,10 @@ impl Settle {
             self.take(node, &item, Sent::Content(held.generation), |_| {})
                 .await;
             return Ok(Outcome::Done);
+        }
+        if let Some(sent) = self.recognise(node, &item) {
+            self.take(node, &item, Sent::Content(sent), |_| {}).await;
+            return Ok(Outcome::Again);
         }
         let known = {
             let books = self.ledger.books();
@@ -124,6 +130,12 @@ impl Settle {
         }
         ticket.durable().await.ok();
         Ok(Outcome::Again)
+    }
+
+    /// Which older content of ours an item has: its request took effect, and nobody told.
+    fn recognise(&self, node: NodeId, item: &Item) -> Option<Generation> {
+        let books = self.ledger.books();
+        books.tree.node(node)?.recognise(item.size, hash_of(item))
     }
 
     /// Whether an item on the drive has just the bytes that we hold.

@@ -6,7 +6,7 @@ use super::super::ledger::Books;
 use super::clash::hash_of;
 use super::{Outcome, Settle};
 use crate::ports::DriveError;
-use crate::tree::{ETag, Item, ItemId, Kind, NodeId, Terms};
+use crate::tree::{ETag, Grave, Item, ItemId, Kind, NodeId, Terms};
 
 impl Settle {
     /// The drive says 404 to an id: counts only when it says so again two minutes later
@@ -109,6 +109,40 @@ impl Settle {
         });
         ticket.durable().await.ok();
         Ok(Outcome::Done)
+    }
+
+    /// Looks for what a request without a reply may have made under a name that was left since.
+    pub(super) async fn seek(&self, grave: &Grave) -> Result<Outcome, DriveError> {
+        let now = SystemTime::now();
+        let found = match self.drive.child(&grave.parent, &grave.name).await {
+            Err(DriveError::NotFound) => None,
+            other => Some(other?),
+        };
+        let (outcome, ticket) = self.ledger.change(|books| {
+            let tree = &mut books.tree;
+            if tree.grave(&grave.item).is_none() {
+                return Outcome::Done; // another file of that name has it by now
+            }
+            let fresh = now
+                .duration_since(grave.since)
+                .is_ok_and(|age| age < crate::tree::YOUNG);
+            match found.as_ref().map(|item| tree.is_sought(grave, item)) {
+                // It may only be late (trap T23), or its hash may be.
+                None | Some(None) if fresh => return Outcome::Again,
+                Some(Some(true)) => {
+                    if let Some(item) = &found {
+                        tree.found(&grave.item, item, now);
+                    }
+                }
+                _ => tree.set_grave(grave.item.clone(), None),
+            }
+            Outcome::Done
+        });
+        ticket.durable().await.ok();
+        if let (Some(item), Outcome::Done) = (found, &outcome) {
+            self.reappear(&[item]).await;
+        }
+        Ok(outcome)
     }
 
     /// Deleted here, and changed there since: with other content it stays, with only other tags

@@ -48,6 +48,9 @@ impl Taking<'_, '_> {
     }
 
     fn discover(&mut self, item: &Item) -> bool {
+        if self.tree.was_sought(item, self.now) {
+            return true;
+        }
         let (Some(parent), Some(name)) = (&item.parent, &item.name) else {
             return true;
         };
@@ -85,19 +88,16 @@ impl Taking<'_, '_> {
     /// Two things of one name that did not know of each other: one is the same as the other, or
     /// both are kept.
     fn meet(&mut self, local: &Node, item: &Item) {
-        let held = local.held.as_ref();
         let same = match (&item.facet, local.kind) {
-            (ItemFacet::Folder, Kind::Directory) => true,
-            (ItemFacet::File { hash, .. }, Kind::File) => hash.is_some_and(|theirs| {
-                held.is_some_and(|held| held.size == item.size && held.hash == Some(theirs))
-            }),
-            _ => false,
+            (ItemFacet::Folder, Kind::Directory) => Some(Generation(0)),
+            (ItemFacet::File { hash, .. }, Kind::File) => local.recognise(item.size, *hash),
+            _ => None,
         };
-        if !same {
+        let Some(generation) = same else {
             self.keep_both(local.id, Some(item));
             return;
-        }
-        let generation = held.map_or(Generation(0), |held| held.generation);
+        };
+        self.tree.failed(local.id);
         let base = baseline(item, generation, None);
         self.tree.edit(local.id, self.now, |node| {
             node.baseline = base;
@@ -158,6 +158,12 @@ impl Taking<'_, '_> {
                     base.ctag = item.ctag.clone().or(base.ctag.take());
                     base.hash = file_hash(item).or(base.hash);
                 }
+            });
+        } else if let Some(generation) = node.recognise(item.size, file_hash(item)) {
+            // One of ours, whose reply was lost: what is newer goes on top of it.
+            self.tree.edit(id, self.now, |node| {
+                let place = node.baseline.as_ref();
+                node.baseline = baseline(item, generation, place);
             });
         } else if !busy {
             let now = self.now;

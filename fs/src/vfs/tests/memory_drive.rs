@@ -29,6 +29,8 @@ pub(super) struct MemoryDrive {
 pub(super) enum Quirk {
     /// It has no delta.
     WithoutDelta,
+    /// What changes something takes effect, and its reply is lost.
+    LosingReplies,
     /// It does not answer listings.
     NoListings,
     /// Listings go on showing what was deleted.
@@ -114,6 +116,17 @@ impl State {
             });
         }
         Ok(())
+    }
+
+    /// What a request that took effect is answered with.
+    fn made(&self, id: &ItemId) -> Result<Item, DriveError> {
+        if self.quirks.contains(&Quirk::LosingReplies) {
+            return Err(DriveError::Unavailable {
+                what: "the reply was lost".into(),
+                retry_after: Some(std::time::Duration::from_millis(1)),
+            });
+        }
+        self.item(id)
     }
 
     fn parent_exists(&self, parent: &ItemId) -> Result<(), DriveError> {
@@ -313,7 +326,7 @@ impl Drive for MemoryDrive {
             return Err(DriveError::NameTaken);
         }
         let id = state.add(parent, name, None);
-        state.item(&id)
+        state.made(&id)
     }
 
     async fn folder_at(&self, path: &str) -> Result<Item, DriveError> {
@@ -342,7 +355,7 @@ impl Drive for MemoryDrive {
                     return Err(DriveError::NameTaken);
                 }
                 let id = state.add(&parent, &name, Some(bytes));
-                state.item(&id)
+                state.made(&id)
             }
             UploadTarget::Replace { id, held } => {
                 state.call(format!("replace {id}"))?;
@@ -358,7 +371,7 @@ impl Drive for MemoryDrive {
                 stored.bytes = Some(bytes);
                 stored.version += 1;
                 state.touch(&id);
-                state.item(&id)
+                state.made(&id)
             }
         }
     }
@@ -383,7 +396,7 @@ impl Drive for MemoryDrive {
         stored.modified = update.modified.unwrap_or(stored.modified);
         stored.version += 1;
         state.touch(id);
-        state.item(id)
+        state.made(id)
     }
 
     async fn delete(&self, id: &ItemId, held: Option<&ETag>) -> Result<(), DriveError> {

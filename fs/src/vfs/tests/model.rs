@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::memory_drive::Quirk;
 use super::*;
 
 /// One thing that happens.
@@ -19,6 +20,7 @@ enum Step {
     Rename(usize, usize),
     Exchange(usize, usize),
     Drain,
+    DrainInVain,
     Restart,
     Evict,
     Round,
@@ -40,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (place(), place()).prop_map(|(from, to)| Step::Rename(from, to)),
         2 => (place(), place()).prop_map(|(from, to)| Step::Exchange(from, to)),
         3 => Just(Step::Drain),
+        1 => Just(Step::DrainInVain),
         1 => Just(Step::Restart),
         1 => Just(Step::Evict),
         2 => Just(Step::Round),
@@ -152,7 +155,7 @@ fn apply(model: &mut Model, step: &Step) -> bool {
             }
             true
         }
-        Step::Drain | Step::Restart | Step::Evict | Step::Round => true,
+        Step::Drain | Step::DrainInVain | Step::Restart | Step::Evict | Step::Round => true,
     }
 }
 
@@ -241,7 +244,14 @@ async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
             };
             rig.vfs.rename(a.0, &a.1, b.0, &b.1, flags).await
         }
+        Step::DrainInVain => {
+            rig.drive.set(Quirk::LosingReplies);
+            rig.drain().await;
+            rig.drive.clear(Quirk::LosingReplies);
+            Ok(())
+        }
         Step::Drain => {
+            rig.outbox.retry();
             rig.drain().await;
             Ok(())
         }
@@ -292,6 +302,11 @@ async fn agree(steps: Vec<Step>) {
         assert_eq!(listing(&rig).await, model, "after {step:?} on {before:?}");
     }
     rig.sync.round().await.expect("the drive is in memory");
+    rig.outbox.retry();
+    rig.drain().await;
+    // What was sought in vain is given up after two minutes.
+    rig.give_up_seeking();
+    rig.outbox.retry();
     rig.drain().await;
     assert!(rig.outbox.is_drained(), "{:?}", rig.vfs.status());
     let dump: Model = rig

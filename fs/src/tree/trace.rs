@@ -1,0 +1,132 @@
+//! What our own requests may have left on the drive without our hearing of it.
+//!
+//! A request that makes an item may take effect though its reply is lost, or though we are killed
+//! before it arrives. If the file is meanwhile renamed or deleted here, nobody would connect that
+//! item with it any more: it would come back as a stranger. So whoever leaves a place where a
+//! request may have made an item leaves a grave that has to be sought, in the same transaction.
+
+use std::time::SystemTime;
+
+use super::node::{Grave, Kind, Trace};
+use super::{Generation, Item, ItemId, NodeId, Tree};
+
+impl Tree {
+    /// Notes that a request is about to make a node's item. What was sought under its name is
+    /// this node's to recognise from now on.
+    pub fn attempt(&mut self, id: NodeId, now: SystemTime) {
+        self.attempted.insert(id);
+        let Some(place) = self.node(id).and_then(|node| node.place.clone()) else {
+            return;
+        };
+        let Some(parent) = self.item_of(place.parent) else {
+            return;
+        };
+        let sought = self.holder(parent, &place.name).cloned();
+        let sought = sought.and_then(|item| self.grave(&item).cloned());
+        if let Some(Grave {
+            item,
+            sought: Some(traces),
+            ..
+        }) = sought
+        {
+            self.set_grave(item, None);
+            // Contents of another node: older than any of this one's.
+            let older = traces.into_iter().map(|trace| Trace {
+                generation: Generation(0),
+                ..trace
+            });
+            self.edit(id, now, |node| node.traces.extend(older));
+        }
+    }
+
+    /// Notes that the request had no effect.
+    pub fn failed(&mut self, id: NodeId) {
+        self.attempted.remove(&id);
+    }
+
+    /// To be called before a node leaves its place: what a request may have made there is sought.
+    pub(super) fn leave_trace(&mut self, id: NodeId, now: SystemTime) {
+        let attempted = self.attempted.contains(&id);
+        let Some(node) = self.node(id).filter(|_| attempted) else {
+            return;
+        };
+        let Some(place) = node.place.clone().filter(|_| node.baseline.is_none()) else {
+            return;
+        };
+        let Some(parent) = self.item_of(place.parent).cloned() else {
+            return;
+        };
+        let mut traces = node.traces.clone();
+        if let Some(held) = &node.held
+            && let Some(hash) = held.hash
+        {
+            traces.push(Trace {
+                generation: held.generation,
+                size: held.size,
+                hash,
+            });
+        }
+        let kind = node.kind;
+        if traces.is_empty() && kind == Kind::File {
+            return; // nothing of it was ever sealed
+        }
+        self.attempted.remove(&id);
+        let item = ItemId::new(format!("sought:{id}:{}", place.name));
+        let grave = Grave {
+            item: item.clone(),
+            parent,
+            name: place.name,
+            etag: None,
+            hash: None,
+            kind,
+            since: now,
+            parked: None,
+            sought: Some(traces),
+        };
+        self.set_grave(item, Some(grave));
+    }
+
+    /// Whether an item that nobody knows may be one of those that are sought: if it is, it is to be
+    /// deleted, and while that cannot be told it is kept out.
+    pub(super) fn was_sought(&mut self, item: &Item, now: SystemTime) -> bool {
+        let (Some(parent), Some(name)) = (&item.parent, &item.name) else {
+            return false;
+        };
+        let grave = self.holder(parent, name).and_then(|id| self.grave(id));
+        let Some(grave) = grave.filter(|grave| grave.sought.is_some()).cloned() else {
+            return false;
+        };
+        match self.is_sought(&grave, item) {
+            Some(true) => self.found(&grave.item, item, now),
+            None => {}
+            Some(false) => return false,
+        }
+        true
+    }
+
+    /// Whether an item is what a grave seeks; `None` when that cannot be told yet.
+    #[must_use]
+    pub fn is_sought(&self, grave: &Grave, item: &Item) -> Option<bool> {
+        if self.by_item(&item.id).is_some() || super::describe::kind_of(item) != grave.kind {
+            return Some(false);
+        }
+        if grave.kind == Kind::Directory {
+            return Some(true); // and deleted only if it is empty
+        }
+        let traces = grave.sought.iter().flatten();
+        let mut of_size = traces.filter(|trace| trace.size == item.size).peekable();
+        if of_size.peek().is_none() {
+            return Some(false);
+        }
+        let hash = super::describe::file_hash(item)?;
+        Some(of_size.any(|trace| trace.hash == hash))
+    }
+
+    /// An item that was sought is there: it is to be deleted.
+    pub fn found(&mut self, sought: &ItemId, item: &Item, now: SystemTime) {
+        self.set_grave(sought.clone(), None);
+        if let Some(base) = super::describe::baseline(item, Generation(0), None) {
+            self.bury(base, super::describe::kind_of(item), now);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Requests that took effect though nobody told us: what they made is known as ours, whatever was
+//! done to the file meanwhile.
+
+use super::memory_drive::Quirk;
+use super::*;
+
+/// Sends once, into a line that loses the reply.
+async fn send_in_vain(rig: &Rig) {
+    rig.drive.set(Quirk::LosingReplies);
+    rig.drain().await;
+    rig.drive.clear(Quirk::LosingReplies);
+}
+
+/// Sends and looks until nothing is left to do.
+async fn calm(rig: &Rig) {
+    for _ in 0..4 {
+        rig.outbox.retry();
+        rig.drain().await;
+        rig.sync.round().await.unwrap();
+    }
+}
+
+async fn created_in_vain() -> Rig {
+    let rig = Rig::new().await;
+    rig.sync.round().await.unwrap();
+    assert_eq!(rig.vfs.list(NodeId::ROOT).await.unwrap().len(), 0);
+    rig.put(NodeId::ROOT, "a.gif", b"one").await;
+    send_in_vain(&rig).await;
+    rig.drive_has(&[("a.gif", Some(b"one"))]);
+    rig
+}
+
+async fn overwrite(rig: &Rig, name: &str, bytes: &'static [u8]) {
+    let node = rig.vfs.lookup(NodeId::ROOT, name).await.unwrap().node;
+    let handle = rig.vfs.open(node, WRITE).await.unwrap();
+    let write = rig.vfs.write(handle, 0, Bytes::from_static(bytes));
+    write.await.unwrap();
+    rig.vfs.flush(handle).await.unwrap();
+    rig.vfs.release(handle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_overwritten_after_a_lost_create_is_one_file() {
+    for told in [false, true] {
+        let rig = created_in_vain().await;
+        overwrite(&rig, "a.gif", b"two").await;
+        if told {
+            rig.sync.round().await.unwrap();
+        }
+        calm(&rig).await;
+        rig.drive_has(&[("a.gif", Some(b"two"))]);
+        assert_eq!(rig.get(NodeId::ROOT, "a.gif").await.unwrap(), b"two");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_overwritten_after_a_lost_overwrite_is_one_file() {
+    for told in [false, true] {
+        let rig = Rig::new().await;
+        rig.put(NodeId::ROOT, "a.gif", b"one").await;
+        rig.drain().await;
+        rig.sync.round().await.unwrap();
+        overwrite(&rig, "a.gif", b"two").await;
+        send_in_vain(&rig).await;
+        overwrite(&rig, "a.gif", b"six").await;
+        if told {
+            rig.sync.round().await.unwrap();
+        }
+        calm(&rig).await;
+        rig.drive_has(&[("a.gif", Some(b"six"))]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_renamed_after_a_lost_create_leaves_nothing_under_its_old_name() {
+    for killed in [false, true] {
+        let mut rig = created_in_vain().await;
+        if killed {
+            rig = rig.restart().await;
+        }
+        let free = RenameFlags::default();
+        let renamed = rig
+            .vfs
+            .rename(NodeId::ROOT, "a.gif", NodeId::ROOT, "b.gif", free);
+        renamed.await.unwrap();
+        calm(&rig).await;
+        rig.drive_has(&[("b.gif", Some(b"one"))]);
+        let listed = rig.vfs.list(NodeId::ROOT).await.unwrap();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_deleted_after_a_lost_create_does_not_come_back() {
+    for killed in [false, true] {
+        let mut rig = created_in_vain().await;
+        if killed {
+            rig = rig.restart().await;
+        }
+        rig.vfs.unlink(NodeId::ROOT, "a.gif").await.unwrap();
+        rig.sync.round().await.unwrap();
+        calm(&rig).await;
+        rig.drive_has(&[]);
+        assert_eq!(rig.vfs.list(NodeId::ROOT).await.unwrap().len(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_used_again_after_a_lost_create_takes_over_what_was_made() {
+    let rig = created_in_vain().await;
+    rig.vfs.unlink(NodeId::ROOT, "a.gif").await.unwrap();
+    rig.put(NodeId::ROOT, "a.gif", b"another").await;
+    calm(&rig).await;
+    rig.drive_has(&[("a.gif", Some(b"another"))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_renamed_after_a_lost_create_is_one_folder() {
+    let rig = Rig::new().await;
+    rig.vfs.mkdir(NodeId::ROOT, "d", 0o755).await.unwrap();
+    send_in_vain(&rig).await;
+    let free = RenameFlags::default();
+    let renamed = rig.vfs.rename(NodeId::ROOT, "d", NodeId::ROOT, "e", free);
+    renamed.await.unwrap();
+    let dir = rig.vfs.lookup(NodeId::ROOT, "e").await.unwrap().node;
+    rig.put(dir, "a.gif", b"a").await;
+    calm(&rig).await;
+    rig.drive_has(&[("e/", None), ("e/a.gif", Some(b"a"))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_put_under_the_name_meanwhile_is_left_alone() {
+    let rig = created_in_vain().await;
+    rig.drive.put(ROOT, "a.gif", b"theirs");
+    rig.vfs.unlink(NodeId::ROOT, "a.gif").await.unwrap();
+    calm(&rig).await;
+    rig.drive_has(&[("a.gif", Some(b"theirs"))]);
+    assert_eq!(rig.get(NodeId::ROOT, "a.gif").await.unwrap(), b"theirs");
+}
