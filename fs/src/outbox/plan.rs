@@ -225,7 +225,9 @@ impl<H: Holds> Planner<'_, H> {
             let parent = parent?; // a child waits for its parent's item
             let holder = self.tree.holder(parent, &place.name);
             let grave = holder.and_then(|item| self.tree.grave(item));
-            if holder.is_some() && grave.is_none_or(|grave| grave.sought.is_none()) {
+            // What is only sought under the name may be this node's to take over.
+            let own = |grave: &Grave| grave.sought && grave.kind == node.kind;
+            if holder.is_some() && !grave.is_some_and(own) {
                 return None; // a name is vacated before it is reused
             }
             let (parent, name) = (parent.clone(), place.name.clone());
@@ -390,7 +392,7 @@ impl<H: Holds> Planner<'_, H> {
         if inhabited || replaced {
             return;
         }
-        if grave.sought.is_some() {
+        if grave.sought {
             let grave = grave.clone();
             return self.offer(Step::Seek { grave }, self.now);
         }

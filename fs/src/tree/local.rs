@@ -5,7 +5,7 @@
 use std::time::SystemTime;
 
 use super::name::{self, BadName};
-use super::node::{Kind, Node, Place};
+use super::node::{Kind, Node, Place, Trace};
 use super::{NodeId, Tree};
 
 /// Why a name cannot be changed as asked.
@@ -225,17 +225,28 @@ impl Tree {
                 .node(source)
                 .is_some_and(|node| node.held.is_some() || node.baseline.is_none());
         if !takes_over {
-            self.bury(item, kind, now);
+            self.bury(item, kind, target.unconfirmed(), now);
             return target;
         }
         let above = item.generation;
+        let given: Vec<Trace> = target
+            .unconfirmed()
+            .into_iter()
+            .map(|trace| Trace {
+                generation: above,
+                ..trace
+            })
+            .collect();
         let left = self.edit(source, now, |node| {
+            let traces = node.unconfirmed();
+            // What the item may have got from us is older than what it gets now.
+            node.traces = given;
             let left = node.baseline.replace(item);
             Self::raise(node, above);
-            left
+            left.map(|left| (left, traces))
         });
-        if let Some(Some(own)) = left {
-            self.bury(own, Kind::File, now);
+        if let Some(Some((own, traces))) = left {
+            self.bury(own, Kind::File, traces, now);
         }
         target
     }
@@ -244,7 +255,7 @@ impl Tree {
         self.leave_trace(id, now);
         let node = self.remove(id, keep_content)?;
         if let Some(base) = node.baseline.clone() {
-            self.bury(base, node.kind, now);
+            self.bury(base, node.kind, node.unconfirmed(), now);
         }
         if let Some(place) = &node.place {
             self.sketch(place.parent, |dir| (dir.mtime, dir.ctime) = (now, now));

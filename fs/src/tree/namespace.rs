@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
 use super::name::units;
-use super::node::{Baseline, Grave, Kind, Node, Place};
+use super::node::{Baseline, Grave, Kind, Node, Place, Trace};
 use super::own::OwnWrites;
 use super::rows::{Batch, Stored, encode};
 use super::spelling::shown_text;
@@ -318,8 +318,9 @@ impl Tree {
         self.garbage.push(content);
     }
 
-    /// Remembers an item that has to be deleted on the drive.
-    pub fn bury(&mut self, base: Baseline, kind: Kind, now: SystemTime) {
+    /// Remembers an item that has to be deleted on the drive, with the contents that requests of
+    /// ours may have given it.
+    pub fn bury(&mut self, base: Baseline, kind: Kind, traces: Vec<Trace>, now: SystemTime) {
         let grave = Grave {
             item: base.item.clone(),
             parent: base.parent,
@@ -329,7 +330,8 @@ impl Tree {
             kind,
             since: now,
             parked: None,
-            sought: None,
+            traces,
+            sought: false,
         };
         self.set_grave(base.item, Some(grave));
     }

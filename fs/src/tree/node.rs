@@ -173,6 +173,20 @@ impl Node {
         }
     }
 
+    /// Contents that requests may have carried and that nobody confirmed.
+    #[must_use]
+    pub fn unconfirmed(&self) -> Vec<Trace> {
+        let newest = self.held.as_ref().filter(|_| self.content_pending());
+        let newest = newest.and_then(|held| {
+            Some(Trace {
+                generation: held.generation,
+                size: held.size,
+                hash: held.hash?,
+            })
+        });
+        self.traces.iter().cloned().chain(newest).collect()
+    }
+
     /// Takes newly sealed content. What it replaces is returned, and leaves a trace, if the drive
     /// has not confirmed it.
     pub fn seal(&mut self, held: Held) -> Option<Held> {
@@ -250,8 +264,20 @@ pub struct Grave {
     /// The drive refuses to delete it.
     #[serde(default)]
     pub parked: Option<Parked>,
+    /// Contents that requests of ours may have given it since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traces: Vec<Trace>,
     /// It is not known whether there is an item at all: a request that was to make it had no reply.
-    /// Then `item` is a word of ours, and only an item with one of these contents is meant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sought: Option<Vec<Trace>>,
+    /// Then `item` is a word of ours, and only a file with one of the traces is meant.
+    #[serde(default)]
+    pub sought: bool,
+}
+
+impl Grave {
+    /// Whether a content of the item is one that we knew or gave it.
+    #[must_use]
+    pub fn knows(&self, size: u64, hash: Option<QuickXorHash>) -> bool {
+        let given = |trace: &Trace| trace.size == size && Some(trace.hash) == hash;
+        hash.is_some() && (self.hash == hash || self.traces.iter().any(given))
+    }
 }

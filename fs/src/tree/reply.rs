@@ -61,7 +61,7 @@ impl Tree {
             base.name.clone_from(&before.name);
         }
         if stranger {
-            self.bury(base, kind_of(item), now);
+            self.bury(base, kind_of(item), Vec::new(), now);
             return;
         }
         self.attempted.remove(&id);

@@ -15,20 +15,16 @@ impl Tree {
     /// this node's to recognise from now on.
     pub fn attempt(&mut self, id: NodeId, now: SystemTime) {
         self.attempted.insert(id);
-        let Some(place) = self.node(id).and_then(|node| node.place.clone()) else {
+        let Some(node) = self.node(id) else {
             return;
         };
-        let Some(parent) = self.item_of(place.parent) else {
-            return;
-        };
-        let sought = self.holder(parent, &place.name).cloned();
-        let sought = sought.and_then(|item| self.grave(&item).cloned());
-        if let Some(Grave {
-            item,
-            sought: Some(traces),
-            ..
-        }) = sought
-        {
+        let (kind, place) = (node.kind, node.place.clone());
+        let sought = place.and_then(|place| {
+            let item = self.holder(self.item_of(place.parent)?, &place.name)?;
+            self.grave(item).cloned()
+        });
+        let own = |grave: &Grave| grave.sought && grave.kind == kind;
+        if let Some(Grave { item, traces, .. }) = sought.filter(own) {
             self.set_grave(item, None);
             // Contents of another node: older than any of this one's.
             let older = traces.into_iter().map(|trace| Trace {
@@ -56,16 +52,7 @@ impl Tree {
         let Some(parent) = self.item_of(place.parent).cloned() else {
             return;
         };
-        let mut traces = node.traces.clone();
-        if let Some(held) = &node.held
-            && let Some(hash) = held.hash
-        {
-            traces.push(Trace {
-                generation: held.generation,
-                size: held.size,
-                hash,
-            });
-        }
+        let traces = node.unconfirmed();
         let kind = node.kind;
         if traces.is_empty() && kind == Kind::File {
             return; // nothing of it was ever sealed
@@ -81,7 +68,8 @@ impl Tree {
             kind,
             since: now,
             parked: None,
-            sought: Some(traces),
+            traces,
+            sought: true,
         };
         self.set_grave(item, Some(grave));
     }
@@ -93,7 +81,7 @@ impl Tree {
             return false;
         };
         let grave = self.holder(parent, name).and_then(|id| self.grave(id));
-        let Some(grave) = grave.filter(|grave| grave.sought.is_some()).cloned() else {
+        let Some(grave) = grave.filter(|grave| grave.sought).cloned() else {
             return false;
         };
         match self.is_sought(&grave, item) {
@@ -113,20 +101,18 @@ impl Tree {
         if grave.kind == Kind::Directory {
             return Some(true); // and deleted only if it is empty
         }
-        let traces = grave.sought.iter().flatten();
-        let mut of_size = traces.filter(|trace| trace.size == item.size).peekable();
-        if of_size.peek().is_none() {
+        if !grave.traces.iter().any(|trace| trace.size == item.size) {
             return Some(false);
         }
         let hash = super::describe::file_hash(item)?;
-        Some(of_size.any(|trace| trace.hash == hash))
+        Some(grave.knows(item.size, Some(hash)))
     }
 
     /// An item that was sought is there: it is to be deleted.
     pub fn found(&mut self, sought: &ItemId, item: &Item, now: SystemTime) {
         self.set_grave(sought.clone(), None);
         if let Some(base) = super::describe::baseline(item, Generation(0), None) {
-            self.bury(base, super::describe::kind_of(item), now);
+            self.bury(base, super::describe::kind_of(item), Vec::new(), now);
         }
     }
 }

@@ -194,7 +194,7 @@ impl Rig {
     fn give_up_seeking(&self) {
         let ((), _ticket) = self.vfs.ledger().change(|books| {
             let graves: Vec<_> = books.tree.graves().cloned().collect();
-            for mut grave in graves.into_iter().filter(|grave| grave.sought.is_some()) {
+            for mut grave in graves.into_iter().filter(|grave| grave.sought) {
                 grave.since -= Duration::from_mins(3);
                 books.tree.set_grave(grave.item.clone(), Some(grave));
             }

@@ -157,7 +157,7 @@ impl Settle {
                 return Outcome::Done;
             };
             match &there {
-                Some(now_there) if grave.hash.is_some() && grave.hash == hash_of(now_there) => {
+                Some(now_there) if grave.knows(now_there.size, hash_of(now_there)) => {
                     grave.etag.clone_from(&now_there.etag);
                     books.tree.set_grave(item.clone(), Some(grave));
                     Outcome::Again

@@ -72,6 +72,24 @@ async fn a_file_that_is_overwritten_after_a_lost_overwrite_is_one_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_save_by_rename_after_a_lost_overwrite_is_one_file() {
+    let rig = Rig::new().await;
+    rig.put(NodeId::ROOT, "a.gif", b"one").await;
+    rig.drain().await;
+    rig.sync.round().await.unwrap();
+    overwrite(&rig, "a.gif", b"two").await;
+    send_in_vain(&rig).await;
+    rig.put(NodeId::ROOT, "a.part", b"six").await;
+    let free = RenameFlags::default();
+    let renamed = rig
+        .vfs
+        .rename(NodeId::ROOT, "a.part", NodeId::ROOT, "a.gif", free);
+    renamed.await.unwrap();
+    calm(&rig).await;
+    rig.drive_has(&[("a.gif", Some(b"six"))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_renamed_after_a_lost_create_leaves_nothing_under_its_old_name() {
     for killed in [false, true] {
         let mut rig = created_in_vain().await;
