@@ -6,16 +6,19 @@
 
 mod connect;
 
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tuyun_chassis::exit::{Code, Failure};
 
 pub use self::connect::{auth_config, authenticator, explain, graph_config};
 use crate::auth::{self, AuthState, Authenticator};
-use crate::graph::{FoundDrive, Graph, Push, PushWish};
+use crate::graph::{FoundDrive, Graph, Push, PushState, PushWish};
 use crate::outbox::drain::{Outbox, OutboxConfig};
 use crate::settings::{self, Delta, Flow, Settings};
 use crate::sync::{LINK_FACT, Sync, SyncConfig};
@@ -42,6 +45,8 @@ pub struct Core {
     pub found: FoundDrive,
     /// What the start moved aside or saved.
     pub report: Vec<String>,
+    /// Cancelled when a part of the daemon broke: a restart is better than half of it.
+    pub broken: CancellationToken,
     following: CancellationToken,
     sending: CancellationToken,
     followers: TaskTracker,
@@ -107,6 +112,7 @@ impl Core {
             graph,
             found,
             report: recovery.report,
+            broken: CancellationToken::new(),
             following: CancellationToken::new(),
             sending: CancellationToken::new(),
             followers: TaskTracker::new(),
@@ -118,10 +124,13 @@ impl Core {
 
     fn set_to_work(&self) {
         let following = &self.following;
-        self.followers
-            .spawn(self.sync.clone().run(following.clone()));
-        self.followers
-            .spawn(self.vfs.clone().keep_budget(following.clone()));
+        let push = self.push.clone();
+        let connected = move || push.status().state == PushState::Connected;
+        self.sync.listen_to(connected);
+        let sync = self.sync.clone().run(following.clone());
+        self.followers.spawn(self.whole("sync", sync));
+        let budget = self.vfs.clone().keep_budget(following.clone());
+        self.followers.spawn(self.whole("cache budget", budget));
         let sync = self.sync.clone();
         let wake = move || sync.wake.notify_one();
         self.followers
@@ -134,8 +143,27 @@ impl Core {
             self.sync.clone(),
             following.clone(),
         ));
-        self.senders
-            .spawn(self.outbox.clone().run(self.sending.clone()));
+        let outbox = self.outbox.clone().run(self.sending.clone());
+        self.senders.spawn(self.whole("outbox", outbox));
+    }
+
+    /// A part that the daemon cannot do without: if it panics, the daemon ends. What was
+    /// acknowledged is in the journal, and whoever started us starts us again.
+    fn whole(
+        &self,
+        part: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let broken = self.broken.clone();
+        async move {
+            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                tracing::error!(
+                    part,
+                    "a part of the daemon broke; it ends, and nothing is lost"
+                );
+                broken.cancel();
+            }
+        }
     }
 
     /// Why the mount is not what it should be, if so.

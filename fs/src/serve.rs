@@ -98,13 +98,22 @@ pub async fn run(
     tokio::select! {
         () = stop.cancelled() => {}
         () = leave.cancelled() => {}
+        () = core.broken.cancelled() => {}
     }
+    let broken = core.broken.is_cancelled();
     leave.cancel();
     notify::stopping();
     rim.operators.spawn(ask_for_time(rim.over.clone()));
     let unmounted = rim.close().await;
     core.stop().await;
     rim.over().await;
+    if broken {
+        return Err(Failure::new(
+            Code::Failure,
+            "a part of the daemon broke; see the log above",
+        )
+        .hint("start it again: nothing that was acknowledged is lost; please report the log"));
+    }
     Ok(unmounted?)
 }
 

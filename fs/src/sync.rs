@@ -8,7 +8,7 @@
 mod compare;
 mod round;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -25,6 +25,9 @@ pub const LINK_FACT: &str = "delta_link";
 /// Longest time between rounds of an idle mount: kind to the service, one unit each
 /// (`graph-api.md` 5.2), and short enough that a change elsewhere is seen within a minute.
 const IDLE: Duration = Duration::from_mins(1);
+
+/// The longest silence that is kept, whatever is asked for (section 9.1).
+const LONGEST_SILENCE: Duration = Duration::from_hours(1);
 
 /// How long the drive's space is taken for true: it lags anyway (section 10).
 const QUOTA_AGE: Duration = Duration::from_mins(5);
@@ -61,9 +64,13 @@ pub struct Sync {
     status: Mutex<SyncStatus>,
     comparisons: Mutex<Comparisons>,
     resync: tokio::sync::Mutex<Option<Resync>>,
+    /// Whether the drive tells of changes by itself at present.
+    told: OnceLock<Told>,
     /// Wakes the task before its time.
     pub wake: Notify,
 }
+
+type Told = Box<dyn Fn() -> bool + Send + std::marker::Sync>;
 
 impl Sync {
     /// Follows changes from where the last run left off, asking `drive`.
@@ -86,6 +93,7 @@ impl Sync {
             status: Mutex::new(status),
             comparisons: Mutex::default(),
             resync: tokio::sync::Mutex::default(),
+            told: OnceLock::new(),
             wake: Notify::new(),
         }
     }
@@ -94,6 +102,15 @@ impl Sync {
     #[must_use]
     pub fn status(&self) -> SyncStatus {
         self.status.lock().clone()
+    }
+
+    /// Says how to find out whether the drive tells of changes by itself. Once, before the start.
+    pub fn listen_to(&self, told: impl Fn() -> bool + Send + std::marker::Sync + 'static) {
+        let _ = self.told.set(Box::new(told));
+    }
+
+    fn is_told(&self) -> bool {
+        self.told.get().is_some_and(|told| told())
     }
 
     /// Follows until `stop`.
@@ -105,6 +122,8 @@ impl Sync {
             match round {
                 None => return,
                 Some(Ok(0)) => pause = pause.mul_f64(1.25).min(IDLE.max(self.config.poll)),
+                // Where the drive tells of changes by itself, looking is for what it forgets.
+                Some(Ok(_)) if self.is_told() => pause = IDLE.max(self.config.poll),
                 Some(Ok(_)) => pause = self.config.poll,
                 Some(Err(error)) => {
                     self.note(&error);
@@ -112,7 +131,8 @@ impl Sync {
                         DriveError::Unavailable { retry_after, .. } => *retry_after,
                         _ => None,
                     };
-                    pause = asked.unwrap_or(self.config.poll).max(self.config.poll);
+                    let asked = asked.unwrap_or_default().min(LONGEST_SILENCE);
+                    pause = asked.max(self.config.poll);
                 }
             }
             if self.status.lock().online && quota_at.is_none_or(|at| at.elapsed() > QUOTA_AGE) {

@@ -23,6 +23,9 @@ use super::{AuthConfig, StoredToken};
 /// What an access token lives when the service does not say: the shortest that is usual.
 const USUAL_LIFE: Duration = Duration::from_hours(1);
 
+/// The longest life of an access token that the service knows (section 2.2): more is not believed.
+const LONGEST_LIFE: Duration = Duration::from_hours(28);
+
 /// What the service adds to a reply of RFC 6749.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Extra {
@@ -261,7 +264,7 @@ pub(super) fn kept(
             .or_else(|| old.map(|old| old.refresh_token.clone()))
             .unwrap_or_else(|| SecretString::from(String::new())),
         access_token: reply.access_token().secret().clone().into(),
-        expires_at: now + reply.expires_in().unwrap_or(USUAL_LIFE),
+        expires_at: now + reply.expires_in().unwrap_or(USUAL_LIFE).min(LONGEST_LIFE),
         refreshed_at: now,
         told_end: told.map(|left| now + Duration::from_secs(left.min(1 << 32))),
     }
@@ -315,6 +318,18 @@ mod tests {
         assert_eq!(end(r#","refresh_token_expires_in":86400"#), day);
         assert_eq!(end(r#","refresh_token_expires_in":"86400""#), day);
         assert_eq!(end(r#","refresh_token_expires_in":{}"#), None);
+    }
+
+    #[test]
+    fn a_life_without_end_is_not_believed() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1000);
+        let text = format!(
+            r#"{{"token_type":"Bearer","access_token":"a","expires_in":{}}}"#,
+            u64::MAX
+        );
+        let reply: Reply = serde_json::from_str(&text).unwrap();
+        let token = kept(&reply, &registration(), None, now);
+        assert_eq!(token.expires_at, now + LONGEST_LIFE);
     }
 
     #[test]

@@ -39,6 +39,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait after failures: an hour offline is noticed within a minute of its end.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
+/// The longest silence that is kept, whatever is asked for: the documentation speaks of an hour at
+/// most (`graph-api.md` 9.1).
+const LONGEST_SILENCE: Duration = Duration::from_hours(1);
+
 /// How long a locked item is left alone: somebody has it open in Office (`graph-api.md` 8.2).
 const LOCKED_WAIT: Duration = Duration::from_mins(2);
 
@@ -273,6 +277,7 @@ impl HoldTable {
 
     fn pause(&mut self, why: String, after: Option<Duration>) {
         let wait = after.unwrap_or_else(|| backoff(self.pauses));
+        let wait = wait.min(LONGEST_SILENCE);
         if self.pauses == 0 {
             tracing::warn!(
                 why,
@@ -302,4 +307,17 @@ fn backoff(times: u32) -> Duration {
         .saturating_mul(1 << times.min(6))
         .min(LONGEST_WAIT);
     whole.mul_f64(1.0 - 0.25 * rand::random::<f64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_of_ages_is_kept_for_an_hour() {
+        let mut holds = HoldTable::default();
+        holds.pause("throttled".into(), Some(Duration::MAX));
+        let until = holds.pause.expect("it waits").until;
+        assert!(until <= SystemTime::now() + LONGEST_SILENCE);
+    }
 }
