@@ -16,6 +16,7 @@ use super::fragments::{End, Sent};
 use super::lanes::Load;
 use super::notes::Note;
 use super::send::unavailable;
+use super::upload::near;
 use super::wire::stamp;
 use crate::ports::{Drive, DriveError, Upload, UploadTarget};
 use crate::tree::Item;
@@ -53,10 +54,6 @@ impl Graph {
                 };
             }
         }
-        // What an earlier content left open would block the name (trap T11).
-        for note in self.notes.take_superseded(upload) {
-            self.cancel(&note.url).await;
-        }
         let mut why = String::new();
         for _ in 0..SESSIONS {
             let begun = match self.begin(upload).await {
@@ -91,6 +88,13 @@ impl Graph {
             self.give_up(&begun.url).await;
         }
         Err(unavailable(format!("the upload session was lost ({why})")))
+    }
+
+    /// What an earlier content left open would block the name (trap T11).
+    pub(super) async fn end_superseded(&self, upload: &Upload) {
+        for note in self.notes.take_superseded(upload) {
+            self.give_up(&note.url).await;
+        }
     }
 
     /// The session of the last run, where it got to; else a new one. `Err`: the last run had sent
@@ -142,10 +146,11 @@ impl Graph {
         }
         let url = self.target(&upload.target, "/createUploadSession");
         let body = json!({ "item": asked });
-        let reply = self
-            .wire
-            .ask(Method::POST, &url, |request| request.json(&body))
-            .await?;
+        let asked = self.young.insist(near(&upload.target), || {
+            self.wire
+                .ask(Method::POST, &url, |request| request.json(&body))
+        });
+        let reply = asked.await?;
         Ok(reply.json::<WireSession>("the upload session")?.upload_url)
     }
 

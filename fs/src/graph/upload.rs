@@ -17,7 +17,7 @@ use super::pieces::{Pieces, read};
 use super::send::{Repeat, Trouble, unavailable};
 use super::tries::Tries;
 use crate::ports::{Drive, DriveError, Update, Upload, UploadTarget};
-use crate::tree::{Item, ItemFacet};
+use crate::tree::{ETag, Item, ItemFacet, ItemId};
 
 /// The largest file that is sent in one request (section 7.1): larger ones would have to be sent
 /// anew as a whole when the line breaks.
@@ -32,6 +32,7 @@ const LAG: Duration = Duration::from_secs(1);
 
 impl Graph {
     pub(super) async fn upload_file(&self, upload: Upload) -> Result<Item, DriveError> {
+        self.end_superseded(&upload).await;
         // A session keeps the time without a second version (trap T17); empty files cannot have
         // one (trap T16), and an empty version costs nothing.
         let in_session = upload.size > SMALL
@@ -39,7 +40,9 @@ impl Graph {
         if in_session {
             return self.send_in_session(&upload).await;
         }
-        let sent = match self.put(&upload).await {
+        let there = near(&upload.target);
+        let sent = self.young.insist(there, || self.put(&upload)).await;
+        let sent = match sent {
             // The service's content rules answer so for an item that is there (trap T40).
             Err(DriveError::NotFound) => self.put_again(&upload).await,
             sent => sent,
@@ -64,10 +67,7 @@ impl Graph {
 
     /// Once more, where a look says that what seems absent is there.
     async fn put_again(&self, upload: &Upload) -> Result<Item, DriveError> {
-        let there = match &upload.target {
-            UploadTarget::New { parent, .. } => parent,
-            UploadTarget::Replace { id, .. } => id,
-        };
+        let there = near(&upload.target);
         self.item(there).await?;
         tokio::time::sleep(LAG).await;
         match self.put(upload).await {
@@ -90,7 +90,7 @@ impl Graph {
         } else {
             None
         };
-        let (behaviour, held) = match &upload.target {
+        let (behaviour, mut held) = match &upload.target {
             UploadTarget::New { .. } => ("fail", None),
             UploadTarget::Replace { held, .. } => ("replace", held.as_ref()),
         };
@@ -119,6 +119,12 @@ impl Graph {
             }
             let what = match sent {
                 Ok(reply) => return self.sent(&reply, upload).await,
+                Err(Trouble::Known(DriveError::Conflict))
+                    if self.is_still_at(&upload.target, held).await? =>
+                {
+                    held = None;
+                    continue;
+                }
                 Err(Trouble::Known(error)) => return Err(error),
                 Err(Trouble::Unclear(what)) => what,
             };
@@ -133,6 +139,27 @@ impl Graph {
         }
     }
 
+    /// Whether a 412 is a mistake: some accounts answer so with the right tag, too (trap T18).
+    async fn is_still_at(
+        &self,
+        target: &UploadTarget,
+        held: Option<&ETag>,
+    ) -> Result<bool, DriveError> {
+        match (target, held) {
+            (UploadTarget::Replace { id, .. }, Some(held)) => self.stands_at(id, held).await,
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether an item is at a version.
+    pub(super) async fn stands_at(&self, id: &ItemId, held: &ETag) -> Result<bool, DriveError> {
+        match self.item(id).await {
+            Ok(found) => Ok(found.etag.as_ref() == Some(held)),
+            Err(DriveError::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The item of a reply that confirms an upload. Some are empty or cannot be read, though it
     /// took effect: then the item is asked for.
     pub(super) async fn sent(
@@ -142,11 +169,7 @@ impl Graph {
     ) -> Result<Item, DriveError> {
         match reply.json("the uploaded item") {
             Ok(wire) => {
-                let near = match &upload.target {
-                    UploadTarget::New { parent, .. } => parent,
-                    UploadTarget::Replace { id, .. } => id,
-                };
-                let item = self.keep(wire, near);
+                let item = self.keep(wire, near(&upload.target));
                 self.young.note(&item.id);
                 Ok(item)
             }
@@ -227,6 +250,14 @@ impl Graph {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What has to be there for an upload to be taken.
+pub(super) fn near(target: &UploadTarget) -> &ItemId {
+    match target {
+        UploadTarget::New { parent, .. } => parent,
+        UploadTarget::Replace { id, .. } => id,
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Client {
     pub(crate) bench: Bench,
     pub(crate) graph: Arc<Graph>,
     pub(crate) root: Item,
+    config: GraphConfig,
+    found: FoundDrive,
 }
 
 impl Deref for Client {
@@ -50,22 +52,48 @@ impl Client {
 
     pub(crate) async fn with(profile: Profile, adjust: impl FnOnce(&mut Settings)) -> Self {
         let bench = Bench::start(profile, adjust).await;
+        Self::on(bench, |_| {}).await
+    }
+
+    pub(crate) async fn configured(
+        profile: Profile,
+        adjust: impl FnOnce(&mut GraphConfig),
+    ) -> Self {
+        Self::on(Bench::start(profile, |_| {}).await, adjust).await
+    }
+
+    async fn on(bench: Bench, adjust: impl FnOnce(&mut GraphConfig)) -> Self {
         // A library is nobody's own drive: its id is named.
+        let profile = bench.service.profile();
         let named = if profile == Profile::Library {
             bench.service.drive_id()
         } else {
             String::new()
         };
         let found = find(&bench, &named).await.unwrap();
-        let config = GraphConfig {
+        let mut config = GraphConfig {
             graph_url: bench.service.graph_url().to_owned(),
-            ca_pem: None,
+            state_dir: Some(bench.dir.path().to_owned()),
+            china: profile == Profile::China,
             ..GraphConfig::default()
         };
+        adjust(&mut config);
         let graph = Arc::new(Graph::of(&config, bench.signed_in(), &found).unwrap());
         let root = graph.ensure_root("/share/mount").await.unwrap();
         bench.service.reset_log();
-        Self { bench, graph, root }
+        Self {
+            bench,
+            graph,
+            root,
+            config,
+            found,
+        }
+    }
+
+    /// A process that starts on the same state.
+    pub(crate) fn restart(&mut self) {
+        let graph = Graph::of(&self.config, self.bench.signed_in(), &self.found);
+        self.graph = Arc::new(graph.unwrap());
     }
 
     pub(crate) fn new_file(&self, name: &str) -> UploadTarget {

@@ -129,3 +129,65 @@ async fn what_the_drive_found_malware_in_is_refused_for_good() {
     let error = client.read_all(&item.id, 0, 5).await.unwrap_err();
     assert!(matches!(error, DriveError::Refused { .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_body_that_breaks_off_or_stalls_is_gone_on_with_where_it_did() {
+    for act in [
+        Act::CutBody { after: 100_000 },
+        Act::Stall {
+            after: 100_000,
+            millis: 3_600_000,
+        },
+    ] {
+        let client = Client::of(Profile::Business).await;
+        let bytes = pattern(300_000);
+        let item = client.put(client.new_file("a"), &bytes).await.unwrap();
+        client.bench.service.reset_log();
+        let fault = Fault::new(Route::Download, act.clone());
+        client.bench.service.inject(fault);
+        let read = client.read_all(&item.id, 1000, 300_000).await.unwrap();
+        assert!(read == bytes[1000..], "{act:?}");
+        assert_eq!(client.bench.service.count(Route::Download), 2, "{act:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_url_that_ends_in_the_middle_is_renewed_at_the_same_byte() {
+    let client = Client::of(Profile::PersonalMigrated).await;
+    let bytes = pattern(300_000);
+    let item = client.put(client.new_file("a"), &bytes).await.unwrap();
+    let service = &client.bench.service;
+    service.inject(Fault::new(Route::Download, Act::CutBody { after: 100_000 }));
+    let mut download = client.read(&item.id, 0..300_000).await.unwrap();
+    service.expire_download_urls();
+    service.reset_log();
+    let mut read = Vec::new();
+    while let Some(chunk) = download.bytes.next().await {
+        read.extend_from_slice(&chunk.unwrap());
+    }
+    assert!(read == bytes);
+    let asked: Vec<_> = service.requests().iter().map(|it| it.route).collect();
+    assert_eq!(asked, [Route::Download, Route::Item, Route::Download]);
+}
+
+#[tokio::test]
+async fn two_versions_never_mix_in_one_read() {
+    let client = Client::of(Profile::Business).await;
+    let item = client
+        .put(client.new_file("a"), &pattern(300_000))
+        .await
+        .unwrap();
+    let service = &client.bench.service;
+    service.inject(Fault::new(Route::Download, Act::CutBody { after: 100_000 }));
+    let mut download = client.read(&item.id, 0..300_000).await.unwrap();
+    client.put_elsewhere("a", &vec![7; 300_000]);
+    let mut read = Vec::new();
+    let error = loop {
+        match download.bytes.next().await.unwrap() {
+            Ok(chunk) => read.extend_from_slice(&chunk),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, DriveError::Unavailable { .. }), "{error:?}");
+    assert!(read[..] == pattern(300_000)[..read.len()]);
+}

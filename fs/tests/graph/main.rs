@@ -3,11 +3,15 @@
 #[path = "../bench/mod.rs"]
 mod bench;
 mod changes;
+mod china;
 mod client;
 mod downloads;
 mod finding;
 mod items;
 mod politeness;
+mod requests;
+mod resume;
 mod sessions;
 mod sign_in;
+mod traps;
 mod uploads;

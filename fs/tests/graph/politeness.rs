@@ -80,3 +80,81 @@ async fn reads_one_after_the_other_share_a_connection() {
             .all(|entry| entry.connection == entries[0].connection)
     );
 }
+
+#[tokio::test]
+async fn a_storage_host_that_throttles_is_left_alone_and_graph_is_not() {
+    let client = Client::of(Profile::Business).await;
+    let item = client
+        .put(client.new_file("a"), &pattern(1000))
+        .await
+        .unwrap();
+    client
+        .bench
+        .service
+        .inject(Fault::status(Route::Download, 429).retry_after(2));
+    let (read, again) = tokio::join!(client.read_all(&item.id, 0, 1000), async {
+        let closed = async {
+            while client.silent_for().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let deadline = Duration::from_secs(30);
+        tokio::time::timeout(deadline, closed).await.unwrap();
+        client.item(&item.id).await.unwrap();
+        client.bench.service.requests().len()
+    });
+    read.unwrap();
+    assert_eq!(again, 3, "Graph was asked during the silence of the other");
+    assert_silent(&client);
+}
+
+#[tokio::test]
+async fn what_a_program_waits_for_goes_before_what_nobody_waits_for() {
+    let client = Client::with(Profile::Business, |settings| settings.latency_ms = 30).await;
+    let item = client.put(client.new_file("a"), b"x").await.unwrap();
+    client.bench.service.reset_log();
+    let background = client.graph.background();
+    let looks = join_all((0..60).map(|_| background.quota()));
+    let lookup = async {
+        let service = &client.bench.service;
+        assert!(
+            service
+                .wait_until(Duration::from_secs(30), |it| it.total() > 0)
+                .await
+        );
+        client.item(&item.id).await.unwrap();
+    };
+    let (looked, ()) = tokio::join!(looks, lookup);
+    assert!(looked.iter().all(Result::is_ok));
+    let entries = client.bench.service.requests();
+    let at = entries
+        .iter()
+        .position(|it| it.route == Route::Item)
+        .unwrap();
+    assert_eq!(entries.len(), 61);
+    assert!(at <= 16, "{at}");
+}
+
+#[tokio::test]
+async fn bytes_keep_to_the_rate_that_is_set() {
+    let rate: tuyunfs::graph::Timetable = "64KiB".parse().unwrap();
+    let client = Client::configured(Profile::Business, |config| {
+        config.upload_limit = rate.clone();
+        config.download_limit = rate;
+    })
+    .await;
+    let bytes = pattern(160 << 10);
+    let begun = std::time::Instant::now();
+    let item = client.put(client.new_file("a"), &bytes).await.unwrap();
+    let sent = begun.elapsed();
+    assert_eq!(client.held("a"), (bytes.clone(), 1));
+    let begun = std::time::Instant::now();
+    let read = client.read_all(&item.id, 0, bytes.len() as u64).await;
+    let fetched = begun.elapsed();
+    assert_eq!(read.unwrap(), bytes);
+    // 2.5 seconds each, of which a quarter may be caught up.
+    for took in [sent, fetched] {
+        assert!(took >= Duration::from_secs(2), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+}
