@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use reqwest::Method;
 
-use super::address::{drive, segment};
+use super::address::{drive, normal, segment};
 use super::client::{Graph, GraphConfig, Wire};
 use super::notes::Notes;
 use super::pieces::Speed;
@@ -119,15 +119,15 @@ impl Graph {
                 .map(str::to_owned)
         });
         let quota = told.quota.as_ref().and_then(super::wire::WireQuota::told);
-        // Personal drives tell their id in changing forms (trap T12): the form that was asked
-        // for is one that is known to work.
-        let id = if drive_id.is_empty() {
-            told.id.as_str()
-        } else {
-            drive_id
+        // Personal drives tell their id with its leading zero dropped (trap T12). The form that was
+        // asked for is one that is known to work.
+        let id = match (drive_id, kind) {
+            ("", DriveKind::Personal) => normal(&told.id),
+            ("", _) => DriveId::new(told.id),
+            (asked, _) => DriveId::new(asked),
         };
         Ok(FoundDrive {
-            id: DriveId::new(id),
+            id,
             kind,
             owner,
             quota,

@@ -11,6 +11,7 @@ mod items;
 mod politeness;
 mod requests;
 mod resume;
+mod scripted;
 mod sessions;
 mod sign_in;
 mod traps;
