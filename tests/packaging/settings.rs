@@ -81,6 +81,8 @@ fn the_example_of_tuyunfs_shows_every_key_with_its_default() {
         poll = "10s"
         push = "auto"
         delete_guard = 1000
+        upload_limit = ""
+        download_limit = ""
         [mount]
         point = "/mnt/onedrive"
         allow_other = true

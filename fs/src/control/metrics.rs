@@ -313,4 +313,34 @@ mod tests {
         let names: std::collections::HashSet<_> = table.iter().map(|(name, ..)| name).collect();
         assert_eq!(names.len(), table.len(), "no name twice");
     }
+
+    #[derive(Debug)]
+    struct Only(Traffic);
+
+    impl Collector for Only {
+        fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+            encode_traffic(&mut encoder, &self.0)
+        }
+    }
+
+    #[test]
+    fn what_was_asked_of_the_service_is_told_by_endpoint_and_status() {
+        let classes = [("2xx".to_owned(), 7), ("429".to_owned(), 1)].into();
+        let traffic = Traffic {
+            requests: [("item".to_owned(), classes)].into(),
+            throttled_seconds: 12,
+            ..Traffic::default()
+        };
+        let mut registry = Registry::with_prefix("tuyunfs");
+        registry.register_collector(Box::new(Only(traffic)));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            r#"tuyunfs_graph_requests_total{endpoint="item",status="2xx"} 7"#,
+            r#"tuyunfs_graph_requests_total{endpoint="item",status="429"} 1"#,
+            "tuyunfs_graph_throttled_seconds_total 12",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line}: {text}");
+        }
+    }
 }
