@@ -128,9 +128,10 @@ impl Core {
         let connected = move || push.status().state == PushState::Connected;
         self.sync.listen_to(connected);
         let sync = self.sync.clone().run(following.clone());
-        self.followers.spawn(self.whole("sync", sync));
+        self.followers.spawn(whole("sync", &self.broken, sync));
         let budget = self.vfs.clone().keep_budget(following.clone());
-        self.followers.spawn(self.whole("cache budget", budget));
+        self.followers
+            .spawn(whole("cache budget", &self.broken, budget));
         let sync = self.sync.clone();
         let wake = move || sync.wake.notify_one();
         self.followers
@@ -144,26 +145,7 @@ impl Core {
             following.clone(),
         ));
         let outbox = self.outbox.clone().run(self.sending.clone());
-        self.senders.spawn(self.whole("outbox", outbox));
-    }
-
-    /// A part that the daemon cannot do without: if it panics, the daemon ends. What was
-    /// acknowledged is in the journal, and whoever started us starts us again.
-    fn whole(
-        &self,
-        part: &'static str,
-        work: impl Future<Output = ()> + Send + 'static,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let broken = self.broken.clone();
-        async move {
-            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-                tracing::error!(
-                    part,
-                    "a part of the daemon broke; it ends, and nothing is lost"
-                );
-                broken.cancel();
-            }
-        }
+        self.senders.spawn(whole("outbox", &self.broken, outbox));
     }
 
     /// Why the mount is not what it should be, if so.
@@ -200,6 +182,25 @@ impl Core {
         }
         let vfs = self.vfs.clone();
         let _ = tokio::task::spawn_blocking(move || vfs.ledger().journal().close()).await;
+    }
+}
+
+/// A part that the daemon cannot do without: if it panics, the daemon ends. What was acknowledged
+/// is in the journal, and whoever started us starts us again.
+fn whole(
+    part: &'static str,
+    broken: &CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let broken = broken.clone();
+    async move {
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+            tracing::error!(
+                part,
+                "a part of the daemon broke; it ends, and nothing is lost"
+            );
+            broken.cancel();
+        }
     }
 }
 
@@ -249,5 +250,19 @@ async fn resume(
             outbox.resume();
             sync.wake.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_breaks_ends_the_daemon_and_one_that_is_done_does_not() {
+        let broken = CancellationToken::new();
+        whole("calm", &broken, async {}).await;
+        assert!(!broken.is_cancelled());
+        whole("wild", &broken, async { panic!("as a test wants it") }).await;
+        assert!(broken.is_cancelled());
     }
 }

@@ -135,7 +135,10 @@ impl Outbox {
     pub fn is_drained(&self) -> bool {
         let books = self.settle.ledger.books();
         books.tree.pending().all(|node| node.parked.is_some())
-            && books.tree.graves().all(|grave| grave.parked.is_some())
+            && books
+                .tree
+                .graves()
+                .all(|grave| grave.parked.is_some() || grave.sought)
     }
 
     /// Lets parked steps and waiting failures run again. Returns how many were parked.
@@ -254,6 +257,7 @@ impl Outbox {
                 (holds.pause, holds.pauses) = (None, 0);
             }
             Outcome::Again => holds.fail(subject, None),
+            Outcome::Later(wait) => holds.fail(subject, Some(wait)),
             Outcome::Locked => holds.fail(subject, Some(LOCKED_WAIT)),
             Outcome::Parked => {
                 holds.failed.remove(&subject);

@@ -23,6 +23,8 @@ pub(super) enum Outcome {
     Done,
     /// Try this one again after a while.
     Again,
+    /// Look again after this time.
+    Later(Duration),
     /// Somebody has the item open: try again in minutes.
     Locked,
     /// It waits for a person.

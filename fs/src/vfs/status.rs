@@ -11,6 +11,9 @@ use super::{NodeId, Vfs};
 pub struct Status {
     /// Changes that the drive does not have yet, parked ones included.
     pub pending: usize,
+    /// Names under which a request without a reply may have left something: they are looked at.
+    #[serde(default)]
+    pub seeking: usize,
     /// Bytes that the drive does not have yet.
     pub pending_bytes: u64,
     /// Requests under way.
@@ -83,6 +86,10 @@ impl Vfs {
             }
         }
         for grave in tree.graves() {
+            if grave.sought {
+                status.seeking += 1;
+                continue;
+            }
             status.pending += 1;
             status.oldest_pending = [status.oldest_pending, Some(seconds(grave.since))]
                 .into_iter()

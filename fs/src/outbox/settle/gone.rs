@@ -128,7 +128,7 @@ impl Settle {
                 .is_ok_and(|age| age < crate::tree::YOUNG);
             match found.as_ref().map(|item| tree.is_sought(grave, item)) {
                 // It may only be late (trap T23), or its hash may be.
-                None | Some(None) if fresh => return Outcome::Again,
+                None | Some(None) if fresh => return Outcome::Later(crate::tree::YOUNG),
                 Some(Some(true)) => {
                     if let Some(item) = &found {
                         tree.found(&grave.item, item, now);
