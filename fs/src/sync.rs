@@ -196,8 +196,9 @@ impl Sync {
             }
             other => other?,
         };
+        let beyond = self.beyond_links().await?;
         self.patrol().await?;
-        Ok(told)
+        Ok(told + beyond)
     }
 
     fn note(&self, error: &DriveError) {

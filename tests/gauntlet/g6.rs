@@ -342,8 +342,12 @@ impl Round {
             .iter()
             .map(|(path, file)| (path, &file.bytes))
             .collect();
-        same("ours", &part("ours/"), &ours);
-        same("theirs", &part("theirs/"), &self.theirs.iter().collect());
+        let differs = same("ours", &part("ours/"), &ours)
+            .or_else(|| same("theirs", &part("theirs/"), &self.theirs.iter().collect()));
+        if let Some((path, differs)) = differs {
+            let there = format!("share/mount/{path}");
+            panic!("{differs}\n{}\n{}", self.history(&there), self.told());
+        }
         for (path, file) in &self.ours {
             let there = format!("share/mount/{path}");
             let versions = self.cloud.0.versions(&there).len();
@@ -425,16 +429,24 @@ fn walk(root: &Path) -> Tree {
     tree
 }
 
-fn same(what: &str, there: &BTreeMap<&String, &Vec<u8>>, expected: &BTreeMap<&String, &Vec<u8>>) {
+/// What is not as expected, and one path of it.
+fn same(
+    what: &str,
+    there: &BTreeMap<&String, &Vec<u8>>,
+    expected: &BTreeMap<&String, &Vec<u8>>,
+) -> Option<(String, String)> {
     let odd = |a: &BTreeMap<&String, &Vec<u8>>, b: &BTreeMap<&String, &Vec<u8>>| -> Vec<String> {
         let differs = a.iter().filter(|(path, bytes)| b.get(*path) != Some(bytes));
         differs.map(|(path, _)| (*path).clone()).collect()
     };
     let (more, fewer) = (odd(there, expected), odd(expected, there));
-    assert!(
-        more.is_empty() && fewer.is_empty(),
-        "{what}: on the drive and not as expected {more:?}, expected and not there {fewer:?}"
-    );
+    let one = more.iter().chain(&fewer).next_back()?.clone();
+    Some((
+        one,
+        format!(
+            "{what}: on the drive and not as expected {more:?}, expected and not there {fewer:?}"
+        ),
+    ))
 }
 
 fn gate_on(profile: Profile, name: &str) {

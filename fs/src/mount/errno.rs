@@ -16,6 +16,7 @@ pub(crate) fn errno(error: &VfsError) -> Errno {
         VfsError::NotDirectory => Errno::ENOTDIR,
         VfsError::IsDirectory => Errno::EISDIR,
         VfsError::InvalidName(_) | VfsError::InvalidArgument => Errno::EINVAL,
+        VfsError::OtherDrive => Errno::EXDEV,
         VfsError::NameTooLong => Errno::ENAMETOOLONG,
         VfsError::ReadOnly => Errno::EROFS,
         VfsError::BadHandle => Errno::EBADF,
@@ -75,6 +76,7 @@ mod tests {
             (VfsError::Journal(CommitFailed("full".into())), libc::EIO),
             (VfsError::Busy, libc::EBUSY),
             (VfsError::InvalidArgument, libc::EINVAL),
+            (VfsError::OtherDrive, libc::EXDEV),
             (VfsError::TooLarge, libc::EFBIG),
             (VfsError::NotSupported, libc::EOPNOTSUPP),
         ];

@@ -239,6 +239,7 @@ pub(super) fn note(error: &VfsError) -> Errno {
         | VfsError::BadHandle
         | VfsError::Busy
         | VfsError::InvalidArgument
+        | VfsError::OtherDrive
         | VfsError::TooLarge
         | VfsError::NotSupported => tracing::trace!(%error, "a request was refused"),
     }

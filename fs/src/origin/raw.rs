@@ -230,6 +230,7 @@ fn refuse(path: &ImagePath, error: &VfsError) -> Problem {
         | VfsError::BadHandle
         | VfsError::Busy
         | VfsError::InvalidArgument
+        | VfsError::OtherDrive
         | VfsError::TooLarge
         | VfsError::NotSupported => {
             tracing::warn!(path = path.as_str(), %error, "a picture cannot be served now");

@@ -226,7 +226,10 @@ impl<H: Holds> Planner<'_, H> {
             let holder = self.tree.holder(parent, &place.name);
             let grave = holder.and_then(|item| self.tree.grave(item));
             // What is only sought under the name may be this node's to take over.
-            let own = |grave: &Grave| grave.sought && grave.kind == node.kind;
+            let own = |grave: &Grave| {
+                let sought = Subject::Item(grave.item.clone());
+                grave.sought && grave.kind == node.kind && !self.holds.busy(&sought)
+            };
             if holder.is_some() && !grave.is_some_and(own) {
                 return None; // a name is vacated before it is reused
             }
@@ -391,6 +394,14 @@ impl<H: Holds> Planner<'_, H> {
             });
         if inhabited || replaced {
             return;
+        }
+        let heir = self.tree.by_item(&grave.parent);
+        let heir = heir.and_then(|dir| self.tree.child(dir.id, &grave.name));
+        let asks = |heir: &Node| {
+            heir.kind == grave.kind && heir.parked.is_none() && self.tree.is_pending(heir)
+        };
+        if grave.sought && heir.is_some_and(asks) {
+            return; // whoever has the name now finds out
         }
         if grave.sought {
             let grave = grave.clone();

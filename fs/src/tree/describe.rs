@@ -1,13 +1,13 @@
 //! An item in the tree's words: what kind of node it makes, and whether its content is known.
 
 use super::node::{Baseline, Kind, Node};
-use super::{Generation, Item, ItemFacet, QuickXorHash};
+use super::{Generation, Item, ItemFacet, ItemId, QuickXorHash};
 
 /// What an item is to us.
 pub(super) fn kind_of(item: &Item) -> Kind {
     match item.facet {
         ItemFacet::File { .. } => Kind::File,
-        ItemFacet::Folder => Kind::Directory,
+        ItemFacet::Folder | ItemFacet::Shortcut { folder: true, .. } => Kind::Directory,
         ItemFacet::Deleted | ItemFacet::Shortcut { .. } | ItemFacet::Other => Kind::Hidden,
     }
 }
@@ -18,6 +18,18 @@ pub(super) fn file_hash(item: &Item) -> Option<QuickXorHash> {
         ItemFacet::Folder | ItemFacet::Deleted | ItemFacet::Shortcut { .. } | ItemFacet::Other => {
             None
         }
+    }
+}
+
+/// The folder of another drive that an item leads to.
+pub(super) fn target(item: &Item) -> Option<ItemId> {
+    match &item.facet {
+        ItemFacet::Shortcut {
+            drive,
+            item,
+            folder: true,
+        } => Some(ItemId::in_drive(drive, item.as_str())),
+        _ => None,
     }
 }
 
@@ -48,6 +60,7 @@ pub(super) fn baseline(
 /// Makes a fresh node what an item says.
 pub(super) fn adopt(node: &mut Node, item: &Item, base: Baseline) {
     node.generation = base.generation;
+    node.target = target(item);
     node.baseline = Some(base);
     node.size = item.size;
     node.mtime = item.modified.unwrap_or(node.mtime);

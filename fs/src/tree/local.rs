@@ -29,6 +29,9 @@ pub enum NameError {
     /// A folder cannot be moved into itself.
     #[error("a folder cannot be moved into itself")]
     IntoItself,
+    /// The two places are in different drives, of which one is seen through a link.
+    #[error("nothing can be moved between drives: copy it")]
+    OtherDrive,
     /// The drive could not store the name.
     #[error(transparent)]
     Bad(#[from] BadName),
@@ -119,6 +122,9 @@ impl Tree {
         if source.kind == Kind::Directory && self.is_within(to.0, source.id) {
             return Err(NameError::IntoItself);
         }
+        if self.link_above(from.0) != self.link_above(to.0) {
+            return Err(NameError::OtherDrive);
+        }
         let target = self
             .variant(to.0, to.1)
             .filter(|node| node.id != source.id)
@@ -159,6 +165,9 @@ impl Tree {
         let (one, other) = (self.shown(a.0, a.1)?.clone(), self.shown(b.0, b.1)?.clone());
         if self.is_within(b.0, one.id) || self.is_within(a.0, other.id) {
             return Err(NameError::IntoItself);
+        }
+        if self.link_above(a.0) != self.link_above(b.0) {
+            return Err(NameError::OtherDrive);
         }
         self.leave_trace(one.id, now);
         self.leave_trace(other.id, now);
@@ -255,7 +264,10 @@ impl Tree {
         self.leave_trace(id, now);
         let node = self.remove(id, keep_content)?;
         if let Some(base) = node.baseline.clone() {
-            self.bury(base, node.kind, node.unconfirmed(), now);
+            // Of a link, the link alone is deleted, whatever it leads to.
+            let link = node.target.is_some();
+            let kind = if link { Kind::Hidden } else { node.kind };
+            self.bury(base, kind, node.unconfirmed(), now);
         }
         if let Some(place) = &node.place {
             self.sketch(place.parent, |dir| (dir.mtime, dir.ctime) = (now, now));

@@ -20,6 +20,8 @@ pub struct Tree {
     children: HashMap<NodeId, BTreeMap<Fold, NodeId>>,
     by_item: HashMap<ItemId, NodeId>,
     graves: HashMap<ItemId, Grave>,
+    /// How many nodes lead to other drives.
+    links: usize,
     /// Which item has a name on the drive, as far as we know: a name is vacated before reuse.
     taken: HashMap<(ItemId, Fold), ItemId>,
     pending: BTreeSet<(SystemTime, NodeId)>,
@@ -44,6 +46,7 @@ impl Tree {
             children: HashMap::new(),
             by_item: HashMap::new(),
             graves: HashMap::new(),
+            links: 0,
             taken: HashMap::new(),
             pending: BTreeSet::new(),
             next: NodeId::ROOT.0 + 1,
@@ -270,10 +273,9 @@ impl Tree {
     ) -> Option<R> {
         self.unindex(id);
         let node = self.nodes.get_mut(&id)?;
-        let item = node.baseline.as_ref().map(|base| base.item.clone());
+        let items: Vec<ItemId> = node.items().cloned().collect();
         let result = change(node);
-        let moved = node.kind == Kind::Directory
-            && node.baseline.as_ref().map(|base| &base.item) != item.as_ref();
+        let moved = node.kind == Kind::Directory && !node.items().eq(&items);
         self.index(id, now);
         self.touched.insert(id);
         if moved {
@@ -395,14 +397,29 @@ impl Tree {
         }
     }
 
-    /// The item that stands for a folder, once the drive has it.
+    /// The item that holds a folder's children, once the drive has it.
     #[must_use]
     pub fn item_of(&self, id: NodeId) -> Option<&ItemId> {
-        self.nodes
-            .get(&id)?
-            .baseline
-            .as_ref()
-            .map(|base| &base.item)
+        self.nodes.get(&id)?.items().last()
+    }
+
+    /// The link to another drive that a node is, or is below; none in the mounted drive itself.
+    #[must_use]
+    pub fn link_above(&self, id: NodeId) -> Option<NodeId> {
+        let mut at = Some(id);
+        while let Some(node) = at.and_then(|id| self.nodes.get(&id)) {
+            if node.target.is_some() {
+                return Some(node.id);
+            }
+            at = node.place.as_ref().map(|place| place.parent);
+        }
+        None
+    }
+
+    /// Whether there are links to other drives.
+    #[must_use]
+    pub fn has_links(&self) -> bool {
+        self.links > 0
     }
 
     /// Raises a node's generation above another, when it takes over that one's item.
@@ -428,10 +445,13 @@ impl Tree {
                 names.remove(&fold);
             }
         }
-        if let Some(base) = &node.baseline {
-            if self.by_item.get(&base.item) == Some(&id) {
-                self.by_item.remove(&base.item);
+        self.links -= usize::from(node.target.is_some());
+        for item in node.items() {
+            if self.by_item.get(item) == Some(&id) {
+                self.by_item.remove(item);
             }
+        }
+        if let Some(base) = &node.baseline {
             let key = (base.parent.clone(), Fold::of(&base.name));
             if self.taken.get(&key) == Some(&base.item) {
                 self.taken.remove(&key);
@@ -450,8 +470,11 @@ impl Tree {
                 .or_default()
                 .insert(Fold::of(&place.name), id);
         }
+        self.links += usize::from(node.target.is_some());
+        for item in node.items() {
+            self.by_item.insert(item.clone(), id);
+        }
         if let Some(base) = &node.baseline {
-            self.by_item.insert(base.item.clone(), id);
             self.taken.insert(
                 (base.parent.clone(), Fold::of(&base.name)),
                 base.item.clone(),

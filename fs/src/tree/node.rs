@@ -112,6 +112,9 @@ pub struct Node {
     pub held: Option<Held>,
     /// What the drive has.
     pub baseline: Option<Baseline>,
+    /// Folders: the folder of another drive that this link leads to (trap T29).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<ItemId>,
     /// Contents before the newest one that may have been sent, and that nobody confirmed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traces: Vec<Trace>,
@@ -159,6 +162,7 @@ impl Node {
             generation: Generation(0),
             held: None,
             baseline: None,
+            target: None,
             traces: Vec::new(),
             mtime_unsent: false,
             // Nobody else can have put anything into a folder that the drive has never seen.
@@ -171,6 +175,12 @@ impl Node {
             pending_since: None,
             parked: None,
         }
+    }
+
+    /// The items that stand for it: its own, and what it leads to.
+    pub fn items(&self) -> impl Iterator<Item = &ItemId> {
+        let own = self.baseline.as_ref().map(|base| &base.item);
+        own.into_iter().chain(&self.target)
     }
 
     /// Contents that requests may have carried and that nobody confirmed.

@@ -28,6 +28,9 @@ pub enum VfsError {
     /// The drive could not store the name.
     #[error(transparent)]
     InvalidName(BadName),
+    /// The two places are in different drives.
+    #[error("nothing can be moved between drives")]
+    OtherDrive,
     /// The drive could not store so long a name.
     #[error("the name is too long")]
     NameTooLong,
@@ -78,6 +81,7 @@ impl From<NameError> for VfsError {
             NameError::NotDirectory => Self::NotDirectory,
             NameError::IsDirectory => Self::IsDirectory,
             NameError::IntoItself => Self::InvalidArgument,
+            NameError::OtherDrive => Self::OtherDrive,
             NameError::Bad(BadName::TooLong | BadName::PathTooLong) => Self::NameTooLong,
             NameError::Bad(bad) => Self::InvalidName(bad),
         }

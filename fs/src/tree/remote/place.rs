@@ -1,6 +1,6 @@
 //! Where a living item goes: to the node that it is, or to a new one, or beside one of ours.
 
-use super::super::describe::{adopt, baseline, file_hash, kind_of, same_content};
+use super::super::describe::{adopt, baseline, file_hash, kind_of, same_content, target};
 use super::super::node::{Baseline, Kind, Node, Place};
 use super::super::{Generation, Item, ItemFacet, NodeId};
 use super::{Scope, Taking};
@@ -146,6 +146,12 @@ impl Taking<'_, '_> {
         let Some(node) = self.tree.node(id).cloned() else {
             return true;
         };
+        let leads = target(item);
+        if node.kind == Kind::Directory && node.target != leads {
+            self.tree.edit(id, self.now, |node| {
+                (node.target, node.listed) = (leads, false);
+            });
+        }
         if base.etag.is_some() && base.etag == item.etag {
             return true;
         }

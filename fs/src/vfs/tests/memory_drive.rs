@@ -14,7 +14,7 @@ use crate::ports::{
     DeltaFrom, DeltaLink, DeltaNext, DeltaPage, Download, Drive, DriveError, Quota, Update, Upload,
     UploadTarget,
 };
-use crate::tree::{ETag, Fold, Item, ItemFacet, ItemId, QuickXorHash};
+use crate::tree::{DriveId, ETag, Fold, Item, ItemFacet, ItemId, QuickXorHash};
 
 /// The id of the folder that is mounted.
 pub(super) const ROOT: &str = "ROOT";
@@ -61,6 +61,8 @@ struct Stored {
     version: u64,
     modified: SystemTime,
     deleted: bool,
+    /// It is a link to this item of another drive.
+    leads_to: Option<(DriveId, ItemId)>,
 }
 
 fn hash(bytes: &[u8]) -> QuickXorHash {
@@ -101,6 +103,7 @@ impl State {
             version: 1,
             modified: SystemTime::now(),
             deleted: false,
+            leads_to: None,
         };
         self.items.insert(id.clone(), stored);
         self.touch(&id);
@@ -150,7 +153,14 @@ fn describe(id: &ItemId, stored: &Stored) -> Item {
                 hash: Some(hash(bytes)),
                 malware: false,
             },
-            None => ItemFacet::Folder,
+            None => match stored.leads_to.clone() {
+                Some((drive, item)) => ItemFacet::Shortcut {
+                    drive,
+                    item,
+                    folder: true,
+                },
+                None => ItemFacet::Folder,
+            },
         },
         size: stored.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
         etag: Some(ETag::new(format!("{id}-{}", stored.version))),
@@ -171,7 +181,7 @@ impl MemoryDrive {
             .map(|it| {
                 let mut path = it.name.clone();
                 let mut at = &it.parent;
-                while ![ROOT, "TOP"].contains(&at.as_str()) {
+                while ![ROOT, "TOP", "b!other/ABOVE"].contains(&at.as_str()) {
                     let dir = &state.items[at];
                     path = format!("{}/{path}", dir.name);
                     at = &dir.parent;
@@ -212,6 +222,29 @@ impl MemoryDrive {
     /// Another client makes a folder.
     pub(super) fn mkdir(&self, parent: &str, name: &str) -> ItemId {
         self.state.lock().add(&ItemId::new(parent), name, None)
+    }
+
+    /// Another client adds a link to a folder of another drive, and what is in that folder.
+    pub(super) fn link(&self, name: &str, inside: &[(&str, &[u8])]) -> (ItemId, ItemId) {
+        let mut state = self.state.lock();
+        let (drive, folder) = (DriveId::new("b!other"), ItemId::new("SHARED"));
+        let target = ItemId::in_drive(&drive, folder.as_str());
+        let link = state.add(&ItemId::new(ROOT), name, None);
+        state.items.get_mut(&link).expect("just made").leads_to = Some((drive, folder));
+        let above = Stored {
+            parent: ItemId::new("b!other/ABOVE"),
+            name: "shared".into(),
+            bytes: None,
+            version: 1,
+            modified: SystemTime::now(),
+            deleted: false,
+            leads_to: None,
+        };
+        state.items.insert(target.clone(), above);
+        for (name, bytes) in inside {
+            state.add(&target, name, Some(bytes.to_vec()));
+        }
+        (link, target)
     }
 
     /// Another client deletes.

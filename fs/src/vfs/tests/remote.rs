@@ -256,3 +256,67 @@ async fn a_listing_that_lags_does_not_bring_back_a_folder_that_was_emptied_here(
     rig.drive_has(&[]);
     assert_eq!(names(&rig, NodeId::ROOT).await, [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_to_a_folder_of_another_drive_is_that_folder() {
+    let rig = Rig::new().await;
+    let (_, target) = rig.drive.link("linked", &[("theirs.gif", b"theirs")]);
+    rig.sync.round().await.unwrap();
+    let dir = rig.vfs.lookup(NodeId::ROOT, "linked").await.unwrap();
+    assert_eq!(dir.kind, Kind::Directory);
+    assert_eq!(rig.get(dir.node, "theirs.gif").await.unwrap(), b"theirs");
+    rig.put(dir.node, "ours.gif", b"ours").await;
+    rig.put(NodeId::ROOT, "own.gif", b"own").await;
+    rig.drain().await;
+    rig.drive_has(&[
+        ("linked/", None),
+        ("own.gif", Some(b"own")),
+        ("shared/", None),
+        ("shared/ours.gif", Some(b"ours")),
+        ("shared/theirs.gif", Some(b"theirs")),
+    ]);
+    // The delta of our own drive does not tell of what happens there: it is looked at.
+    rig.drive.put(target.as_str(), "new.gif", b"new");
+    rig.sync.round().await.unwrap();
+    let all = ["new.gif", "ours.gif", "theirs.gif"];
+    assert_eq!(names(&rig, dir.node).await, all);
+
+    let free = RenameFlags::default();
+    let across = rig
+        .vfs
+        .rename(NodeId::ROOT, "own.gif", dir.node, "own.gif", free);
+    assert!(matches!(across.await, Err(VfsError::OtherDrive)));
+    let within = rig
+        .vfs
+        .rename(dir.node, "ours.gif", dir.node, "b.gif", free);
+    within.await.unwrap();
+    let whole = rig
+        .vfs
+        .rename(NodeId::ROOT, "linked", NodeId::ROOT, "link", free);
+    whole.await.unwrap();
+    rig.drain().await;
+    rig.drive_has(&[
+        ("link/", None),
+        ("own.gif", Some(b"own")),
+        ("shared/", None),
+        ("shared/b.gif", Some(b"ours")),
+        ("shared/new.gif", Some(b"new")),
+        ("shared/theirs.gif", Some(b"theirs")),
+    ]);
+    let rig = rig.restart().await;
+    assert_eq!(rig.get(dir.node, "b.gif").await.unwrap(), b"ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_removed_takes_nothing_of_the_other_drive_with_it() {
+    let rig = Rig::new().await;
+    let (link, _) = rig.drive.link("linked", &[]);
+    rig.sync.round().await.unwrap();
+    let dir = rig.vfs.lookup(NodeId::ROOT, "linked").await.unwrap().node;
+    assert_eq!(names(&rig, dir).await, [""; 0]);
+    rig.vfs.rmdir(NodeId::ROOT, "linked").await.unwrap();
+    rig.drive.calls();
+    rig.drain().await;
+    assert_eq!(rig.drive.calls(), [format!("delete {link}")]);
+    rig.drive_has(&[("shared/", None)]);
+}
