@@ -165,6 +165,15 @@ impl Graph {
         self.look_at(url, stuck).await.map(Seen::At)
     }
 
+    /// The byte that a session wants next, if a first look says so.
+    pub(super) async fn peek(&self, url: &str) -> Option<u64> {
+        let asked = self
+            .wire
+            .storage(Load::Small, Method::GET, url, |request| request)
+            .await;
+        asked.ok().as_ref().and_then(expected)
+    }
+
     /// The byte that a session wants next, looked at until it says so.
     pub(super) async fn look_at(&self, url: &str, stuck: &mut u32) -> Result<u64, End> {
         // Whether the last look found no session, or did not get there.

@@ -101,19 +101,25 @@ impl Graph {
     /// everything.
     async fn begin(&self, upload: &Upload) -> Result<Result<Begun, Item>, DriveError> {
         if let Some(note) = self.notes.find(upload, SystemTime::now()) {
-            let mut looks = 0;
-            match self.look_at(&note.url, &mut looks).await {
-                Ok(at) if at < upload.size => {
-                    tracing::debug!(at, size = upload.size, "going on with an upload");
-                    return Ok(Ok(Begun { url: note.url, at }));
+            // Gone as a rule means done; so the item is looked at before the session is again.
+            let mut at = self.peek(&note.url).await;
+            if at.is_none() {
+                if let Some(item) = self.arrived(upload).await? {
+                    self.notes.forget(&note.url).await;
+                    return Ok(Err(item));
                 }
-                Ok(_) => {}
-                Err(End::Failed(error)) => return Err(error),
-                Err(End::Lost(what)) => tracing::debug!(what, "an upload begins anew"),
+                at = match self.look_at(&note.url, &mut 0).await {
+                    Ok(at) => Some(at),
+                    Err(End::Failed(error)) => return Err(error),
+                    Err(End::Lost(what)) => {
+                        tracing::debug!(what, "an upload begins anew");
+                        None
+                    }
+                };
             }
-            if let Some(item) = self.arrived(upload).await? {
-                self.notes.forget(&note.url).await;
-                return Ok(Err(item));
+            if let Some(at) = at.filter(|at| *at < upload.size) {
+                tracing::debug!(at, size = upload.size, "going on with an upload");
+                return Ok(Ok(Begun { url: note.url, at }));
             }
             self.give_up(&note.url).await;
         }

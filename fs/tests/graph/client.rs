@@ -22,10 +22,11 @@ pub(crate) use crate::bench::Bench;
 pub(crate) const MIB: usize = 1 << 20;
 
 /// Kinds whose tags, ids and times look different.
-pub(crate) const KINDS: [Profile; 3] = [
+pub(crate) const KINDS: [Profile; 4] = [
     Profile::PersonalClassic,
     Profile::PersonalMigrated,
     Profile::Business,
+    Profile::Library,
 ];
 
 /// A client of an emulated drive, and the folder that it works in.

@@ -12,6 +12,7 @@ mod politeness;
 mod requests;
 mod resume;
 mod scripted;
+mod secrets;
 mod sessions;
 mod sign_in;
 mod traps;

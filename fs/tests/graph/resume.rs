@@ -123,7 +123,7 @@ async fn an_upload_that_was_complete_before_the_restart_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_session_whose_day_is_over_is_begun_anew() {
-    for profile in KINDS {
+    for profile in [Profile::Business, Profile::PersonalMigrated] {
         let mut client = Client::of(profile).await;
         let bytes = pattern(12 * MIB);
         stop_at_the_second(&client);
