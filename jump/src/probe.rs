@@ -81,24 +81,29 @@ impl Prober {
     /// Probes our nodes each period until `stop`; with a period of zero only those that need it.
     pub async fn run(&self, keeper: &Keeper, metrics: &Metrics, stop: CancellationToken) {
         let work = async {
+            // The bell must not put off the next full round: a fleet may ring it all the time.
+            let mut next = self.next();
             loop {
                 let all = tokio::select! {
-                    () = self.pause() => true,
+                    biased;
+                    () = due(next) => true,
                     () = self.bell.notified() => false,
                 };
+                if all {
+                    next = self.next();
+                }
                 self.round(keeper, metrics, all).await;
             }
         };
         stop.run_until_cancelled(work).await;
     }
 
-    /// A period, give or take a tenth: several jumps must not fall into step.
-    async fn pause(&self) {
-        if self.period.is_zero() {
-            return std::future::pending().await;
-        }
+    /// When the next full round is due: in a period, give or take a tenth, since several jumps must
+    /// not fall into step; never with a period of zero.
+    fn next(&self) -> Option<tokio::time::Instant> {
         let stretch = rand::rng().random_range(0.9..1.1);
-        tokio::time::sleep(self.period.mul_f64(stretch)).await;
+        let period = Some(self.period).filter(|period| !period.is_zero());
+        period.map(|period| tokio::time::Instant::now() + period.mul_f64(stretch))
     }
 
     async fn round(&self, keeper: &Keeper, metrics: &Metrics, all: bool) {
@@ -210,6 +215,13 @@ fn is_private(error: &reqwest::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+async fn due(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]

@@ -194,3 +194,24 @@ async fn an_unknown_address_has_to_be_global_and_is_the_client_s() {
     assert_eq!(nodes["nodes"][0]["state"], "unproven");
     jump.stop().await;
 }
+
+#[tokio::test]
+async fn nodes_that_beat_often_do_not_put_off_the_probes_of_others() {
+    let jump = Running::start(|settings| {
+        often(settings);
+        settings.nodes.probe = Period(Duration::from_millis(300));
+        settings.limit.update_per_second = 1000;
+    })
+    .await;
+    let (dead, home) = (Node::start(200).await, Node::start(200).await);
+    report(&jump, "2", &dead).await;
+    dead.kill();
+    let expected = format!("{}x", home.url());
+    until_async("the dead one is found out all the same", async || {
+        let beat = Signed::new("token-home", &auto(&home)).send(&jump).await;
+        assert_eq!(beat.status, 200);
+        (jump.sent("/x").await == expected).then_some(())
+    })
+    .await;
+    jump.stop().await;
+}
