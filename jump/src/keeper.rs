@@ -80,6 +80,18 @@ impl Keeper {
         Ok(())
     }
 
+    /// Whether no jump of the fleet has seen this nonce. While the registry cannot be asked, each
+    /// jump has only its own memory to go by.
+    pub async fn first_use(&self, id: &NodeId, nonce: u128, life: Duration) -> bool {
+        match self.registry.first_use(id, nonce, life).await {
+            Ok(first) => first,
+            Err(error) => {
+                tracing::debug!(node = %id, %error, "cannot ask whether others have seen this heartbeat");
+                true
+            }
+        }
+    }
+
     /// The node leaves, at once.
     pub async fn leave(&self, id: &NodeId) {
         let now = Instant::now();
@@ -235,6 +247,7 @@ mod tests {
     struct Switch {
         inner: Memory,
         off: AtomicBool,
+        nonces: Mutex<std::collections::HashSet<(NodeId, u128)>>,
     }
 
     impl Switch {
@@ -257,10 +270,32 @@ mod tests {
             self.check()?;
             self.inner.remove(id).await
         }
+        async fn first_use(
+            &self,
+            id: &NodeId,
+            nonce: u128,
+            _: Duration,
+        ) -> Result<bool, RegistryError> {
+            self.check()?;
+            Ok(self.nonces.lock().insert((id.clone(), nonce)))
+        }
         async fn list(&self) -> Result<Vec<(Lease, Duration)>, RegistryError> {
             self.check()?;
             self.inner.list().await
         }
+    }
+
+    #[tokio::test]
+    async fn what_one_jump_took_another_does_not_take_again() {
+        let registry = Arc::new(Switch::default());
+        let (here, _) = keeper(&registry);
+        let (there, _) = keeper(&registry);
+        let id = lease("1").id;
+        assert!(here.first_use(&id, 7, TTL).await);
+        assert!(!there.first_use(&id, 7, TTL).await);
+        assert!(there.first_use(&id, 8, TTL).await);
+        registry.off.store(true, Ordering::Relaxed);
+        assert!(there.first_use(&id, 9, TTL).await, "an outage stops nobody");
     }
 
     fn keeper(registry: &Arc<Switch>) -> (Keeper, Readiness) {

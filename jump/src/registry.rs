@@ -21,6 +21,14 @@ pub trait Registry: Send + Sync {
     /// Forgets a node.
     async fn remove(&self, id: &NodeId) -> Result<(), RegistryError>;
 
+    /// Remembers a nonce of a node's for this long. False if anybody has seen it before.
+    async fn first_use(
+        &self,
+        id: &NodeId,
+        nonce: u128,
+        life: Duration,
+    ) -> Result<bool, RegistryError>;
+
     /// All leases, with the time they have left.
     async fn list(&self) -> Result<Vec<(Lease, Duration)>, RegistryError>;
 }

@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::jump::Running;
+use crate::node::Signed;
 
 /// Redis as another program sees it, in the database that the originals use.
 async fn other(redis: &Redis) -> MultiplexedConnection {
@@ -236,4 +237,20 @@ async fn without_redis_at_its_start_jump_starts_and_says_so() {
     let url: String = other(&redis).await.get("jump_2").await.unwrap();
     assert_eq!(url, "https://two.example/");
     jump.stop().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_one_jump_has_taken_is_refused_by_the_others() {
+    let redis = Redis::start();
+    let (one, other) = (start(redis.url()).await, start(redis.url()).await);
+    let body = json!({ "server_id": "2", "url": "https://two.example/" });
+    let beat = Signed::new("token-all", &body);
+    assert_eq!(beat.send(&one).await.status, 200);
+    assert_eq!(beat.send(&other).await.status, 400);
+    assert_eq!(
+        Signed::new("token-all", &body).send(&other).await.status,
+        200
+    );
+    one.stop().await;
+    other.stop().await;
 }

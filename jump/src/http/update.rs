@@ -80,7 +80,7 @@ async fn take_heartbeat(
         message: message.server_id.clone(),
         token,
     };
-    let proof = prove(shared, "POST", headers, &body, &claim)?;
+    let proof = prove(shared, "POST", headers, &body, &claim).await?;
     let auto = matches!(message.whereabouts, Whereabouts::Auto { .. });
     let url = find(shared, client, proof, message.whereabouts)?;
     let ours = proof.signed
@@ -121,7 +121,7 @@ async fn take_farewell(
         message: message.server_id,
         token,
     };
-    prove(shared, "DELETE", headers, &body, &claim)?;
+    prove(shared, "DELETE", headers, &body, &claim).await?;
     shared.keeper.leave(&claim.message).await;
     tracing::info!(node = %claim.message, "the node left");
     Ok(())
@@ -142,7 +142,7 @@ async fn receive(shared: &Shared, client: Client, body: Body) -> Result<Vec<u8>,
     bytes.map(Vec::from).map_err(Rejected::Body)
 }
 
-fn prove(
+async fn prove(
     shared: &Shared,
     method: &str,
     headers: &HeaderMap,
@@ -167,10 +167,17 @@ fn prove(
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();
-    shared
+    let proof = shared
         .admission
         .admit(&message, now)
-        .map_err(Rejected::Refused)
+        .map_err(Rejected::Refused)?;
+    if let Some(signature) = &signature {
+        let (nonce, life) = (signature.nonce().number(), 2 * Signature::WINDOW);
+        if !shared.keeper.first_use(message.id, nonce, life).await {
+            return Err(Rejected::Refused(Refused::Replay));
+        }
+    }
+    Ok(proof)
 }
 
 /// Where the node is: as it says, or where its heartbeat comes from.

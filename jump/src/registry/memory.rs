@@ -30,6 +30,11 @@ impl Registry for Memory {
         Ok(())
     }
 
+    /// One process alone: its own memory of nonces is all there is, and decides.
+    async fn first_use(&self, _: &NodeId, _: u128, _: Duration) -> Result<bool, RegistryError> {
+        Ok(true)
+    }
+
     async fn list(&self) -> Result<Vec<(Lease, Duration)>, RegistryError> {
         let now = Instant::now();
         let mut held = self.0.lock();

@@ -174,6 +174,7 @@ impl Redis {
 
 const NODE: &str = "jump_";
 const DETAILS: &str = "tuyun:node:";
+const NONCE: &str = "tuyun:nonce:";
 
 fn keys(id: &NodeId) -> (String, String) {
     (format!("{NODE}{id}"), format!("{DETAILS}{id}"))
@@ -258,6 +259,23 @@ impl Registry for Redis {
         write.atomic().del(&node).ignore().del(&details).ignore();
         let mut connection = self.connection.clone();
         in_time(write.query_async(&mut connection)).await
+    }
+
+    async fn first_use(
+        &self,
+        id: &NodeId,
+        nonce: u128,
+        life: Duration,
+    ) -> Result<bool, RegistryError> {
+        let mut set = ::redis::cmd("SET");
+        set.arg(format!("{NONCE}{id}:{nonce:032x}"))
+            .arg(1)
+            .arg("NX")
+            .arg("EX")
+            .arg(life.as_secs().max(1));
+        let mut connection = self.connection.clone();
+        let set: Option<String> = in_time(set.query_async(&mut connection)).await?;
+        Ok(set.is_some())
     }
 
     async fn list(&self) -> Result<Vec<(Lease, Duration)>, RegistryError> {
