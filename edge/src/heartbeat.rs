@@ -124,7 +124,8 @@ impl Heart {
             server_id: self.id.clone(),
             whereabouts: self.whereabouts.clone(),
             ttl: Some(self.plan.interval * LEASE),
-            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            // Jump takes a node for ours by the name in front.
+            version: Some(concat!("tuyun-edge/", env!("CARGO_PKG_VERSION")).to_owned()),
         };
         self.send(base, Method::POST, heartbeat.body(self.token_inside()))
             .await

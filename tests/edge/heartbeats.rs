@@ -56,7 +56,7 @@ async fn a_signed_heartbeat_carries_no_token_and_a_goodbye_ends_it() {
             "server_id": "1",
             "url": "https://me.example:45678/",
             "ttl": 4,
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": concat!("tuyun-edge/", env!("CARGO_PKG_VERSION")),
         });
         assert_eq!(body(beat), expected);
         let signature = Signature::from_headers(|name| beat.header(name));
@@ -159,4 +159,17 @@ async fn a_redirect_of_jump_is_not_followed() {
     .await;
     beats(&jump, 2).await;
     assert!(elsewhere.log().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jump_below_a_prefix_is_told_there() {
+    let (origin, jump) = (Origin::start().await, Origin::start().await);
+    let behind = format!("/jump{UPDATE_PATH}");
+    jump.serve(&behind, Reply::picture(b"{\"code\":0,\"msg\":\"ok\"}"));
+    let node = reporting(&origin, &format!("{}jump/", jump.base()), |_| {}).await;
+    eventually("jump has heard of it", async || {
+        !jump.asked(&behind).is_empty()
+    })
+    .await;
+    node.stop().await;
 }

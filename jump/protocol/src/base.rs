@@ -88,7 +88,7 @@ impl Base {
     pub fn endpoint(&self, path: &str) -> Option<Url> {
         let mut url = self.0.clone();
         url.set_query(None);
-        url.join(path).ok()
+        url.join(path.trim_start_matches('/')).ok()
     }
 }
 
