@@ -8,7 +8,7 @@ mod update;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{any, get, post};
 use tokio::sync::Notify;
 use tuyun_chassis::http::control::Readiness;
@@ -53,9 +53,17 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/_api/", any(no_such_call))
         .route("/_api/{*rest}", any(no_such_call))
         .fallback(redirect::redirect)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(shared)
 }
 
 async fn no_such_call() -> Problem {
     Problem::not_found("No such call.")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::of(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This path does not take this method.",
+    )
 }

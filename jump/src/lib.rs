@@ -249,10 +249,15 @@ fn token_book(settings: &Settings) -> Result<TokenBook, RunError> {
         return Ok(TokenBook::default());
     }
     let text = tuyun_chassis::settings::read_secret_text(Path::new(file))?;
-    TokenBook::parse(&text).map_err(|bad| {
+    let unusable = |what: String| {
         let advice = "write one line a node: its server_id, a space, its token; or `*` and a token";
-        SettingsError::unusable("nodes.token_file", format!("{file}: {bad}"), advice).into()
-    })
+        SettingsError::unusable("nodes.token_file", format!("{file}: {what}"), advice)
+    };
+    let book = TokenBook::parse(&text).map_err(|bad| unusable(bad.to_string()))?;
+    if book.is_empty() {
+        return Err(unusable("there is no token in it".to_owned()).into());
+    }
+    Ok(book)
 }
 
 fn allow_origin(text: &str) -> Result<Option<HeaderValue>, SettingsError> {
