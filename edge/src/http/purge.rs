@@ -1,12 +1,13 @@
 //! `POST /_api/purge`: forgets pictures, or all below a folder, at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tuyun_chassis::http::Problem;
@@ -18,6 +19,12 @@ use crate::cache::Scope;
 /// Names in one request. Each is a change of the index; whoever has more sends more requests.
 const AT_MOST: usize = 10_000;
 
+/// Ten thousand names of two hundred bytes.
+const MOST_BYTES: usize = 2 << 20;
+
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
 /// What to forget: decoded paths, with or without their leading `/`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -28,13 +35,15 @@ struct Order {
 
 pub(super) async fn purge(
     State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Result<Json<Value>, Response> {
+    let (head, body) = request.into_parts();
+    // Before anything is read: a stranger's body takes no memory and no time.
     shared
         .admin
-        .check(&headers)
+        .check(&head.headers)
         .map_err(IntoResponse::into_response)?;
+    let body = receive(body).await.map_err(IntoResponse::into_response)?;
     let scopes = scopes(&body).map_err(|msg| Problem::bad_request(msg).into_response())?;
     let mut purged = 0;
     for scope in &scopes {
@@ -47,6 +56,13 @@ pub(super) async fn purge(
         "pictures were purged on request"
     );
     Ok(Json(json!({ "code": 0, "purged": purged })))
+}
+
+async fn receive(body: Body) -> Result<Bytes, Problem> {
+    let reading = tokio::time::timeout(BODY_DEADLINE, to_bytes(body, MOST_BYTES));
+    let slow = |_| Problem::of(StatusCode::REQUEST_TIMEOUT, "The body took too long.");
+    let large = |_| Problem::of(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large.");
+    reading.await.map_err(slow)?.map_err(large)
 }
 
 fn scopes(body: &[u8]) -> Result<Vec<Scope>, String> {
