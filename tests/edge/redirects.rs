@@ -64,3 +64,34 @@ async fn three_redirects_are_followed_and_no_more() {
     assert_eq!(node.get("/loop").await.status(), 502);
     assert_eq!(origin.asked("/loop").len(), 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_host_behind_a_redirect_does_not_say_how_long_a_picture_is_kept() {
+    let origin = Origin::start().await;
+    let stored = || Reply::picture(b"stored").header("cache-control", "private, max-age=0");
+    for (n, wish) in [None, Some("max-age=600"), Some("no-store")]
+        .iter()
+        .enumerate()
+    {
+        let told = to(&format!("/stored/{n}"));
+        origin.serve(&format!("/stored/{n}"), stored());
+        let told = match wish {
+            Some(wish) => told.header("cache-control", wish),
+            None => told,
+        };
+        origin.serve(&format!("/{n}.webp"), told);
+    }
+    let node = Node::before(&origin).await;
+    for n in 0..3 {
+        assert_eq!(told(node.get(&format!("/{n}.webp")).await).await.1, "MISS");
+    }
+    node.holds(2).await;
+    for (n, cache) in ["HIT", "HIT", "MISS"].iter().enumerate() {
+        let again = told(node.get(&format!("/{n}.webp")).await).await;
+        assert_eq!(
+            (again.1.as_str(), &again.2[..]),
+            (*cache, &b"stored"[..]),
+            "{n}"
+        );
+    }
+}

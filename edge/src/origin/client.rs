@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
-use http::header;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+use http::{HeaderValue, header};
 use reqwest::redirect::Policy;
 use tokio::time::timeout;
 use tuyun_protocol::{Base, ImagePath, Token};
@@ -56,7 +57,6 @@ impl Origin {
                 // Through a proxy nobody would look at the addresses that a redirect leads to.
                 .no_proxy()
                 .connect_timeout(CONNECT)
-                .read_timeout(PAUSE)
                 .user_agent(concat!("tuyun-edge/", env!("CARGO_PKG_VERSION")))
         };
         let home = client().build().map_err(StartError)?;
@@ -86,6 +86,7 @@ impl Origin {
         };
         let mut url = Url::parse(&base.join(path, None))
             .map_err(|_| asked.unusable("a base that does not take this path"))?;
+        let mut wish = Wish::InTheAnswer;
         for hop in 0..=REDIRECTS {
             let client = if is_home(&url, self.bases.iter()) {
                 &self.home
@@ -101,8 +102,16 @@ impl Origin {
                 .map_err(|late| asked.unreachable(late))?
                 .map_err(|error| asked.unreachable(error.without_url()))?;
             match redirect_of(&response, &url) {
-                Redirect::No => return asked.read(response, held).await,
-                Redirect::To(next) => url = next,
+                Redirect::No => return asked.read(response, held, wish).await,
+                Redirect::To(next) => {
+                    // The base speaks for its picture; a storage host that it leads to says
+                    // `private` of every link that it gives out.
+                    let said = response.headers().get(header::CACHE_CONTROL).cloned();
+                    if matches!(wish, Wish::InTheAnswer) {
+                        wish = Wish::Of(said);
+                    }
+                    url = next;
+                }
                 Redirect::Nowhere => return Err(asked.unusable("a redirect that leads nowhere")),
             }
         }
@@ -161,6 +170,14 @@ fn question(
     request
 }
 
+/// Who says how long the picture may be kept.
+enum Wish {
+    /// The answer itself.
+    InTheAnswer,
+    /// The base that led to the answer.
+    Of(Option<HeaderValue>),
+}
+
 enum Redirect {
     No,
     To(Url),
@@ -196,9 +213,16 @@ impl Asked<'_> {
         &self,
         response: reqwest::Response,
         held: Option<&Head>,
+        wish: Wish,
     ) -> Result<Fetched, FetchError> {
         let status = response.status().as_u16();
-        let headers = response.headers();
+        let mut headers = response.headers().clone();
+        if let Wish::Of(wish) = wish {
+            headers.remove(header::EXPIRES);
+            headers.remove(header::CACHE_CONTROL);
+            headers.extend(wish.map(|wish| (header::CACHE_CONTROL, wish)));
+        }
+        let headers = &headers;
         let length = content_length(&response);
         let framed = response.version() >= http::Version::HTTP_2
             || length.is_some()
@@ -232,12 +256,10 @@ impl Asked<'_> {
 
     /// Waits for the first bytes, and lets the body begin only if they can be a picture's.
     async fn begin(&self, response: reqwest::Response, head: &Head) -> Result<Pieces, FetchError> {
-        let mut rest = response
-            .bytes_stream()
+        let mut rest = unbroken(response.bytes_stream())
             .filter_map(async |piece| match piece {
                 Ok(piece) if piece.is_empty() => None,
-                Ok(piece) => Some(Ok(piece)),
-                Err(error) => Some(Err(BrokeOff(error.without_url().into()))),
+                piece => Some(piece),
             })
             .boxed();
         let first = match rest.next().await {
@@ -264,6 +286,21 @@ impl Asked<'_> {
             what,
         }
     }
+}
+
+/// The pieces of a body, none of which may take too long.
+fn unbroken(
+    pieces: impl Stream<Item = Result<Bytes, reqwest::Error>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, BrokeOff>> + Send + 'static {
+    stream::unfold(Some(pieces.boxed()), async |pieces| {
+        let mut pieces = pieces?;
+        match timeout(PAUSE, pieces.next()).await {
+            Ok(None) => None,
+            Ok(Some(Ok(piece))) => Some((Ok(piece), Some(pieces))),
+            Ok(Some(Err(error))) => Some((Err(BrokeOff(error.without_url().into())), None)),
+            Err(late) => Some((Err(BrokeOff(late.into())), None)),
+        }
+    })
 }
 
 /// The header itself: a body's size hint also calls an empty body of no stated length zero.
