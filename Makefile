@@ -13,12 +13,13 @@ BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
 .PHONY: help deps build demo demo-check test check-format check-lints check-units \
-	check-supervisor check-helper check-peers deny install uninstall clean
+	check-supervisor check-helper check-peers gauntlet gauntlet-g6 deny install uninstall clean
 
 help:
 	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
 	@echo 'make test       format, lints, all tests, and all checks below'
 	@echo 'make deps       install what a Debian lacks for both, or say what is missing'
+	@echo 'make gauntlet   the long runs of the reliability gates; each may be interrupted and resumed'
 	@echo 'make build      the three programs, as they are shipped'
 	@echo 'make install    programs, units, mount helper [PREFIX=/usr/local] [DESTDIR=]'
 	@echo 'make deny       licences and sources of all dependencies (needs cargo-deny)'
@@ -62,6 +63,18 @@ check-helper:
 
 check-peers:
 	@tests/emulator/peers.sh
+
+# Rounds of the storm for each kind of drive. A round is about ten seconds of random work in which
+# a third of the calls fail; a fault in the client that struck one round in a hundred would show.
+G6_ROUNDS ?= 20
+
+gauntlet: gauntlet-g6
+
+gauntlet-g6:
+	@packaging/check/deps.sh test
+	cargo build --workspace --bins --locked
+	GAUNTLET_ROUNDS=$(G6_ROUNDS) cargo test --package tuyun-tests --test gauntlet --locked \
+		-- --nocapture --test-threads 1 g6
 
 deny:
 	@command -v cargo-deny >/dev/null || \

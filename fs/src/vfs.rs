@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::error::VfsError;
 pub use self::evict::Budget;
-use self::fetch::Fills;
+use self::fetch::{Doubts, Fills};
 use self::listing::Listings;
 use self::opened::Opened;
 pub use self::picture::Picture;
@@ -80,6 +80,7 @@ pub struct Vfs {
     table: Mutex<Table>,
     listings: Listings,
     fills: Fills,
+    doubts: Doubts,
     quota: Mutex<Option<Quota>>,
     next_handle: AtomicU64,
     /// Work that goes on after a call has been answered.
@@ -117,6 +118,7 @@ impl Vfs {
             table: Mutex::default(),
             listings: Listings::default(),
             fills: Fills::default(),
+            doubts: fetch::no_doubts(),
             quota: Mutex::default(),
             next_handle: AtomicU64::new(1),
             tasks: TaskTracker::new(),

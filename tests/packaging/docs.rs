@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 /// documents is so long.
 const UNDERSCORES: usize = 4;
 
+/// The documents whose promises name their tests.
+const PROMISES: [&str; 2] = ["docs/semantics.md", "docs/graph-traps.md"];
+
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -63,23 +66,49 @@ fn each_test_that_a_promise_names_exists() {
             }
         }
     }
-    let semantics = read(&top().join("docs/semantics.md"));
-    let is_name = |word: &&str| {
-        word.matches('_').count() >= UNDERSCORES
-            && word
-                .chars()
-                .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
-    };
-    let named: BTreeSet<&str> = quoted(&semantics).filter(is_name).collect();
-    assert!(named.len() > 30, "the promises name their tests: {named:?}");
-    let missing: Vec<_> = named
-        .iter()
-        .filter(|name| !tests.contains(**name))
+    for promises in PROMISES {
+        let text = read(&top().join(promises));
+        let named: BTreeSet<&str> = quoted(&text).filter(is_name).collect();
+        assert!(
+            named.len() > 30,
+            "{promises} names its tests, not only {named:?}"
+        );
+        let missing: Vec<_> = named
+            .iter()
+            .filter(|name| !tests.contains(**name))
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "named in {promises}, and nowhere else: {missing:#?}"
+        );
+    }
+}
+
+fn is_name(word: &&str) -> bool {
+    word.matches('_').count() >= UNDERSCORES
+        && word
+            .chars()
+            .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+}
+
+#[test]
+fn each_trap_of_the_service_has_its_row_and_its_test() {
+    let text = read(&top().join("docs/graph-traps.md"));
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| T"))
+        .map(|line| line.split('|').map(str::trim).collect())
         .collect();
-    assert!(
-        missing.is_empty(),
-        "named in docs/semantics.md, and nowhere else: {missing:#?}"
-    );
+    let traps: Vec<String> = (1..=48).map(|n| format!("T{n}")).collect();
+    let told: Vec<&str> = rows.iter().map(|row| row[1]).collect();
+    assert_eq!(told, traps);
+    let without: Vec<&str> = rows
+        .iter()
+        .filter(|row| row.len() != 6 || quoted(row[4]).filter(is_name).count() == 0)
+        .map(|row| row[1])
+        .collect();
+    // A copy is what the service is never asked for.
+    assert_eq!(without, ["T41"], "traps without a test");
 }
 
 #[test]

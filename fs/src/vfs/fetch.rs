@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,10 +15,22 @@ use super::{NodeId, SMALL, Vfs, VfsError};
 use crate::content::fill::Fill;
 use crate::content::store::{Blob, Store};
 use crate::outbox::ledger::Books;
-use crate::tree::{Generation, Held, Scope, Terms};
+use crate::tree::{Generation, Held, QuickXorHash, Scope, Terms};
 
 /// Contents that are here in part, by node.
 pub(super) type Fills = Arc<Mutex<HashMap<NodeId, (Generation, Arc<Fill>)>>>;
+
+/// Large contents that were not what the drive had described, with the hash that they had: when
+/// the same bytes come again, they are the file, and the description is of another stream
+/// (trap T5).
+pub(super) type Doubts = Mutex<lru::LruCache<NodeId, (Generation, Option<QuickXorHash>)>>;
+
+/// So many are remembered. Such a file that is forgotten is fetched once more.
+const DOUBTED: NonZeroUsize = NonZeroUsize::new(1024).expect("more than none");
+
+pub(super) fn no_doubts() -> Doubts {
+    Mutex::new(lru::LruCache::new(DOUBTED))
+}
 
 /// How many contents may be here in part at once. Each is a file and a descriptor; a crawler
 /// that opens more large files than this at a time makes the oldest start over.
@@ -117,7 +130,7 @@ impl Vfs {
                 let fits = node.is_some_and(|node| {
                     node.generation == generation
                         && node.held.is_none()
-                        && is_what_was_told(node, &held)
+                        && (is_what_was_told(node, &held) || self.came_twice(id, &held))
                 });
                 if fits {
                     books.used.insert(held.content, now);
@@ -135,6 +148,12 @@ impl Vfs {
             }
         }
         self.fills.lock().remove(&id);
+    }
+
+    /// Whether the same odd bytes came before.
+    fn came_twice(&self, id: NodeId, held: &Held) -> bool {
+        let these = (held.generation, held.hash);
+        self.doubts.lock().put(id, these) == Some(these)
     }
 
     /// The content that a record names. `None`: it is not what was sealed, and the drive has the
@@ -209,8 +228,8 @@ impl Vfs {
 }
 
 /// Whether fetched bytes are those that the drive described. A small file comes in one piece and
-/// is what it is, whatever its hash was told to be (trap T5); a large one came in ranges, which may
-/// be of two versions.
+/// is what it is, whatever its hash was told to be (trap T5); a large one came in ranges, and is
+/// fetched a second time before it is believed against its description.
 fn is_what_was_told(node: &crate::tree::Node, held: &Held) -> bool {
     let Some(base) = &node.baseline else {
         return false;

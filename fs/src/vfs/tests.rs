@@ -1,6 +1,7 @@
 //! The use cases over a drive in memory: what applications see, what the drive gets, and what a
 //! restart keeps.
 
+mod descriptions;
 mod lost_replies;
 mod memory_drive;
 mod model;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -61,6 +61,10 @@ struct Stored {
     version: u64,
     modified: SystemTime,
     deleted: bool,
+    /// The hash that is told is that of another stream.
+    odd: bool,
+    /// It is a notebook.
+    notebook: bool,
     /// It is a link to this item of another drive.
     leads_to: Option<(DriveId, ItemId)>,
 }
@@ -69,6 +73,12 @@ fn hash(bytes: &[u8]) -> QuickXorHash {
     let mut hash = QuickXor::new();
     hash.update(bytes);
     hash.finish()
+}
+
+/// As the service keeps times (trap T42).
+fn to_the_second(at: SystemTime) -> SystemTime {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
 impl State {
@@ -103,6 +113,8 @@ impl State {
             version: 1,
             modified: SystemTime::now(),
             deleted: false,
+            odd: false,
+            notebook: false,
             leads_to: None,
         };
         self.items.insert(id.clone(), stored);
@@ -149,8 +161,9 @@ fn describe(id: &ItemId, stored: &Stored) -> Item {
         name: Some(stored.name.clone()),
         facet: match &stored.bytes {
             _ if stored.deleted => ItemFacet::Deleted,
+            _ if stored.notebook => ItemFacet::Other,
             Some(bytes) => ItemFacet::File {
-                hash: Some(hash(bytes)),
+                hash: Some(hash(if stored.odd { b"another" } else { bytes })),
                 malware: false,
             },
             None => match stored.leads_to.clone() {
@@ -219,6 +232,28 @@ impl MemoryDrive {
         state.add(&parent, name, Some(bytes.to_vec()))
     }
 
+    /// The service gives an item another tag.
+    pub(super) fn retag(&self, id: &ItemId) {
+        let mut state = self.state.lock();
+        state.items.get_mut(id).expect("a known item").version += 1;
+        state.touch(id);
+    }
+
+    /// Another client makes a notebook.
+    pub(super) fn notebook(&self, name: &str) -> ItemId {
+        let mut state = self.state.lock();
+        let id = state.add(&ItemId::new(ROOT), name, None);
+        state.items.get_mut(&id).expect("just made").notebook = true;
+        id
+    }
+
+    /// The service tells the hash of another stream than the one that it sends.
+    pub(super) fn tell_another_hash(&self, id: &ItemId) {
+        let mut state = self.state.lock();
+        state.items.get_mut(id).expect("a known item").odd = true;
+        state.touch(id);
+    }
+
     /// Another client makes a folder.
     pub(super) fn mkdir(&self, parent: &str, name: &str) -> ItemId {
         self.state.lock().add(&ItemId::new(parent), name, None)
@@ -238,6 +273,8 @@ impl MemoryDrive {
             version: 1,
             modified: SystemTime::now(),
             deleted: false,
+            odd: false,
+            notebook: false,
             leads_to: None,
         };
         state.items.insert(target.clone(), above);
@@ -426,7 +463,9 @@ impl Drive for MemoryDrive {
             (stored.parent, stored.name) = (parent.clone(), name.clone());
         }
         let stored = state.items.get_mut(id).expect("just seen");
-        stored.modified = update.modified.unwrap_or(stored.modified);
+        if let Some(modified) = update.modified {
+            stored.modified = to_the_second(modified);
+        }
         stored.version += 1;
         state.touch(id);
         state.made(id)
