@@ -117,9 +117,19 @@ fn round(profile: Profile, seed: u64) -> Vec<(&'static str, u64)> {
             let _ = round.cloud.0.block_until(Duration::from_secs(2), enough);
         }
     }
+    let storm = round.cloud.0.requests();
     round.cloud.0.clear_faults();
     round.settle();
-    round.verify()
+    round.verify();
+    let struck = storm.iter().filter(|request| request.fault.is_some());
+    vec![
+        ("requests in the storm", storm.len() as u64),
+        ("of them struck", struck.count() as u64),
+        (
+            "files in the end",
+            round.ours.len() as u64 + round.theirs.len() as u64,
+        ),
+    ]
 }
 
 impl Round {
@@ -329,7 +339,7 @@ impl Round {
             .collect()
     }
 
-    fn verify(&self) -> Vec<(&'static str, u64)> {
+    fn verify(&self) {
         let tree = self.drive();
         let part = |root: &str| -> BTreeMap<&String, &Vec<u8>> {
             let files = tree.iter().filter(|(path, _)| path.starts_with(root));
@@ -360,16 +370,6 @@ impl Round {
         }
         self.nothing_shared_is_lost(&part("shared/"));
         self.silence_was_kept();
-        let requests = self.cloud.0.requests();
-        let failed = requests
-            .iter()
-            .filter(|request| request.fault.is_some())
-            .count();
-        vec![
-            ("requests", requests.len() as u64),
-            ("of them struck", failed as u64),
-            ("files", self.ours.len() as u64 + self.theirs.len() as u64),
-        ]
     }
 
     /// The last bytes of either side are there: under the name, or in a copy beside it. Unless the
