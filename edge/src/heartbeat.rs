@@ -89,6 +89,7 @@ impl Heart {
     async fn beat_for(&self, base: &Base, stop: &CancellationToken) {
         let jump = base.as_str();
         let mut well = None;
+        let mut known = false;
         loop {
             let beat = stop.run_until_cancelled(self.beat(base)).await;
             match beat {
@@ -105,15 +106,15 @@ impl Heart {
                 // Said once; it has not changed.
                 Some(Ok(()) | Err(_)) => {}
             }
+            known |= well == Some(true);
             let rest = tokio::time::sleep(self.plan.interval);
             if stop.run_until_cancelled(rest).await.is_none() {
                 break;
             }
         }
-        // A jump that never knew this node need not hear that it leaves.
-        if well == Some(true)
-            && let Err(error) = self.say_goodbye(base).await
-        {
+        // A jump that never knew this node need not hear that it leaves; one that missed the last
+        // beat does.
+        if known && let Err(error) = self.say_goodbye(base).await {
             let error = &error as &(dyn std::error::Error + 'static);
             tracing::debug!(jump, error, "jump did not hear that this node leaves");
         }

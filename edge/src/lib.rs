@@ -5,6 +5,7 @@
 //! the ports and opens the cache, so that whatever is wrong is said at once; [`Edge::serve`] serves.
 
 pub mod cache;
+mod damage;
 pub mod heartbeat;
 mod http;
 mod metrics;
@@ -33,7 +34,7 @@ use crate::http::Shared;
 use crate::metrics::Answers;
 use crate::origin::{Origin, StartError};
 use crate::settings::{Plan, PlanError};
-use crate::traffic::{Counters, Ledger, LedgerError};
+use crate::traffic::{Counters, Ledger};
 
 pub use crate::settings::Settings;
 
@@ -64,9 +65,6 @@ pub enum EdgeError {
     /// The cache directory.
     #[error(transparent)]
     Cache(#[from] OpenError),
-    /// The traffic figures.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
     /// The client for the origin.
     #[error(transparent)]
     Origin(#[from] StartError),
@@ -96,7 +94,6 @@ impl Explain for EdgeError {
                     Code::Unavailable
                 }
             },
-            Self::Ledger(_) => Code::Unavailable,
             Self::Origin(_) | Self::Jump(_) | Self::Interrupted | Self::Overran(_) => Code::Failure,
         }
     }
@@ -116,9 +113,6 @@ impl Explain for EdgeError {
                 "look at the disk's health and free space; the cache may be deleted at any time: rm -r {}",
                 path.display()
             )),
-            Self::Ledger(_) => Some(
-                "look at the free space and the permissions of `cache.dir`; traffic.redb in it may be deleted".into(),
-            ),
             Self::Origin(_) | Self::Jump(_) => {
                 Some("install the system's certificates: apt-get install ca-certificates".into())
             }
@@ -186,7 +180,7 @@ impl Edge {
                     source,
                     Arc::clone(&counters),
                 )?;
-                let ledger = Ledger::open(&dir.join("traffic.redb"), counters)?;
+                let ledger = Ledger::open(&dir.join("traffic.redb"), counters);
                 Ok::<_, EdgeError>((cache, upkeep, Arc::new(ledger)))
             }
         };

@@ -84,6 +84,18 @@ async fn a_signed_heartbeat_carries_no_token_and_a_goodbye_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_last_beat_failed_says_goodbye_all_the_same() {
+    let (origin, jump) = (Origin::start().await, jump().await);
+    let node = reporting(&origin, &jump.base(), |_| {}).await;
+    let known = beats(&jump, 1).await.len();
+    jump.serve(UPDATE_PATH, Reply::status(503));
+    beats(&jump, known + 2).await;
+    node.stop().await;
+    let asked = jump.asked(UPDATE_PATH);
+    assert_eq!(asked.last().expect("something").method, "DELETE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_original_jump_gets_the_token_inside() {
     let (origin, jump) = (Origin::start().await, jump().await);
     let node = reporting(&origin, &jump.base(), |settings| {

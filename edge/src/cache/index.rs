@@ -47,6 +47,16 @@ impl IndexError {
         Self::Database(Box::new(error.into()))
     }
 
+    /// Its bytes are at fault, and not the disk of this moment.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Database(error) => crate::damage::is_damage(error),
+            Self::Record(_) => true,
+            Self::Closed => false,
+        }
+    }
+
     /// Another process has it open.
     #[must_use]
     pub fn is_in_use(&self) -> bool {

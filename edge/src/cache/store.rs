@@ -365,7 +365,8 @@ fn open_index(root: &Path) -> Result<(Index, u32), OpenError> {
     match Index::open(&path) {
         Ok(opened) => Ok(opened),
         Err(error) if error.is_in_use() => Err(OpenError::InUse(root.to_owned())),
-        Err(error) if !path.is_file() => Err(failed(error)),
+        // A full disk or too few descriptors say nothing against what is kept.
+        Err(error) if !path.is_file() || !error.is_damage() => Err(failed(error)),
         Err(error) => {
             tracing::warn!(%error, "the index of the cache is damaged and begun anew");
             let directory = |source| OpenError::Directory {

@@ -50,6 +50,14 @@ impl LedgerError {
     fn of(error: impl Into<redb::Error>) -> Self {
         Self::Database(Box::new(error.into()))
     }
+
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Database(error) => crate::damage::is_damage(error),
+            Self::Row(_) => true,
+            Self::Lost => false,
+        }
+    }
 }
 
 /// The book.
@@ -61,7 +69,7 @@ pub struct Ledger {
 }
 
 struct Book {
-    /// `None` after a failed write: it has to be opened anew then.
+    /// `None` after a failure: it has to be opened anew then.
     database: Option<Database>,
     /// What the counters showed when they were last written down.
     noted: Amounts,
@@ -69,27 +77,51 @@ struct Book {
     total: Amounts,
 }
 
+impl Book {
+    /// Takes the database out, opened if need be; whoever is done with it puts it back.
+    fn database(&mut self, path: &Path) -> Result<Database, LedgerError> {
+        if let Some(database) = self.database.take() {
+            return Ok(database);
+        }
+        let (database, total) = open(path)?;
+        self.total = total;
+        Ok(database)
+    }
+}
+
 impl Ledger {
-    /// Opens the book, or begins it. A damaged one is put aside: figures are no reason not to serve.
-    ///
-    /// # Errors
-    /// The file cannot be made.
-    pub fn open(path: &Path, counters: Arc<Counters>) -> Result<Self, LedgerError> {
-        let (database, total) = open(path).or_else(|error| {
-            tracing::warn!(%error, "the traffic figures are damaged and begun anew");
-            let _ = std::fs::rename(path, path.with_extension("damaged"));
-            open(path)
-        })?;
+    /// Opens the book, or begins it. Figures are no reason not to serve: a damaged book is put
+    /// aside, and one that the disk does not give now is tried again at each note.
+    #[must_use]
+    pub fn open(path: &Path, counters: Arc<Counters>) -> Self {
+        let opened = open(path).or_else(|error| {
+            if error.is_damage() {
+                let aside = path.with_extension("damaged");
+                let aside_text = aside.display().to_string();
+                tracing::warn!(%error, kept = aside_text, "the traffic figures are damaged and begun anew");
+                let _ = std::fs::rename(path, aside);
+                return open(path);
+            }
+            Err(error)
+        });
+        let (database, total) = match opened {
+            Ok((database, total)) => (Some(database), total),
+            Err(error) => {
+                let error = &error as &(dyn std::error::Error + 'static);
+                tracing::warn!(error, "the traffic figures cannot be opened yet");
+                (None, Amounts::default())
+            }
+        };
         let book = Book {
-            database: Some(database),
+            database,
             noted: counters.read(),
             total,
         };
-        Ok(Self {
+        Self {
             path: path.to_owned(),
             counters,
             book: Mutex::new(book),
-        })
+        }
     }
 
     /// Writes the counters down every few seconds until `stop`, and once more then.
@@ -136,11 +168,8 @@ impl Ledger {
         if counted == Amounts::default() {
             return Ok(());
         }
+        let database = book.database(&self.path)?;
         let total = book.total.plus(counted);
-        let database = match book.database.take() {
-            Some(database) => database,
-            None => open(&self.path)?.0,
-        };
         add(&database, day, counted, total)?;
         *book = Book {
             database: Some(database),
@@ -153,10 +182,7 @@ impl Ledger {
     fn read(&self, today: Date) -> Result<Vec<Day>, LedgerError> {
         let mut book = self.book.lock();
         let fresh = self.counters.read().since(book.noted);
-        let database = match book.database.take() {
-            Some(database) => database,
-            None => open(&self.path)?.0,
-        };
+        let database = book.database(&self.path)?;
         let days = rows(&database, today, fresh);
         book.database = Some(database);
         days
@@ -252,7 +278,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("traffic.redb");
         let counters = Arc::new(Counters::default());
-        let ledger = Ledger::open(&path, Arc::clone(&counters)).expect("open");
+        let ledger = Ledger::open(&path, Arc::clone(&counters));
         counters.went_out(5);
         ledger.note(day("2026-02-28")).expect("noted");
         counters.went_out(7);
@@ -262,7 +288,7 @@ mod tests {
         ledger.note(day("2026-03-01")).expect("noted");
         drop(ledger);
 
-        let ledger = Ledger::open(&path, Arc::default()).expect("open again");
+        let ledger = Ledger::open(&path, Arc::default());
         assert_eq!(ledger.total().traffic_out, 13);
         let days = ledger.read(day("2026-03-01")).expect("read");
         assert_eq!(days.len(), 14);
@@ -282,11 +308,35 @@ mod tests {
     }
 
     #[test]
+    fn figures_that_the_disk_does_not_give_at_the_start_are_still_there_afterwards() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (folder, away) = (dir.path().join("cache"), dir.path().join("away"));
+        std::fs::create_dir(&folder).expect("a folder");
+        let path = folder.join("traffic.redb");
+        let counters = Arc::new(Counters::default());
+        let ledger = Ledger::open(&path, Arc::clone(&counters));
+        counters.went_out(5);
+        ledger.note(day("2026-03-01")).expect("noted");
+        drop(ledger);
+        std::fs::rename(&folder, &away).expect("the disk goes");
+
+        let counters = Arc::new(Counters::default());
+        let ledger = Ledger::open(&path, Arc::clone(&counters));
+        counters.went_out(7);
+        assert!(ledger.note(day("2026-03-01")).is_err(), "there is no disk");
+        std::fs::rename(&away, &folder).expect("the disk comes back");
+        ledger.note(day("2026-03-01")).expect("noted");
+        assert_eq!(ledger.total().traffic_out, 12);
+        let days = ledger.read(day("2026-03-01")).expect("read");
+        assert_eq!(days[0].amounts.traffic_out, 12);
+    }
+
+    #[test]
     fn a_book_that_cannot_be_read_is_begun_anew() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("traffic.redb");
         std::fs::write(&path, b"this is no database, and long enough to look at").expect("write");
-        let ledger = Ledger::open(&path, Arc::default()).expect("begun anew");
+        let ledger = Ledger::open(&path, Arc::default());
         assert_eq!(
             ledger.read(day("2026-03-01")).expect("read")[0].amounts,
             Amounts::default()
