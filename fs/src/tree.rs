@@ -6,6 +6,7 @@
 
 mod conflict;
 mod describe;
+mod graves;
 mod ids;
 mod item;
 mod local;

@@ -58,6 +58,8 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct HoldTable {
+    /// Steps under way, and what they work on.
+    running: usize,
     busy: HashSet<Subject>,
     failed: HashMap<Subject, Failure>,
     pause: Option<Pause>,
@@ -122,12 +124,7 @@ impl Outbox {
     /// How many steps are under way.
     #[must_use]
     pub fn sending(&self) -> usize {
-        let holds = self.holds.lock();
-        holds
-            .busy
-            .iter()
-            .filter(|subject| matches!(subject, Subject::Node(_)))
-            .count()
+        self.holds.lock().running
     }
 
     /// Whether nothing is left to send but what is parked.
@@ -182,6 +179,8 @@ impl Outbox {
                 () = until(deadline) => {
                     running.abort_all();
                     while running.join_next().await.is_some() {}
+                    self.settle.ledger.books().tree.all_ended();
+                    self.holds.lock().running = 0;
                     tracing::info!("stopped with changes unsent; they are journaled and go on at the next start");
                     return;
                 }
@@ -225,6 +224,7 @@ impl Outbox {
         drop(books);
         for step in plan.steps {
             holds.busy.extend(step.subjects());
+            holds.running += 1;
             let this = Arc::clone(self);
             running.spawn(async move {
                 let outcome = this.settle.perform(&step).await;
@@ -240,13 +240,17 @@ impl Outbox {
             Err(error) => {
                 // The step that panicked is unknown here: give all of them free, and slowly.
                 tracing::error!(%error, "a step of the outbox panicked");
+                self.settle.ledger.books().tree.all_ended();
                 let mut holds = self.holds.lock();
                 holds.busy.clear();
+                holds.running = 0;
                 holds.pause("a step panicked".into(), None);
                 return;
             }
         };
+        tracing::debug!(?step, ?outcome, "sent a step");
         let mut holds = self.holds.lock();
+        holds.running = holds.running.saturating_sub(1);
         for subject in step.subjects() {
             holds.busy.remove(&subject);
         }

@@ -307,6 +307,14 @@ impl<H: Holds> Planner<'_, H> {
             // The folder that is to be deleted waits for this node to leave it.
             return Some(to(&grave.parent, aside, None));
         }
+        if grave.sought {
+            // Nobody knows whether there is anything under the name: a move that replaces nothing
+            // finds out.
+            let there = !self.tree.may_arrive(grave);
+            return parent
+                .filter(|_| there)
+                .map(|parent| to(parent, name.to_owned(), None));
+        }
         // Files are replaced in one request; folders never are (trap T21).
         let replace = grave.kind == Kind::File && node.kind == Kind::File;
         parent
@@ -402,6 +410,9 @@ impl<H: Holds> Planner<'_, H> {
         };
         if grave.sought && heir.is_some_and(asks) {
             return; // whoever has the name now finds out
+        }
+        if grave.sought && self.tree.may_arrive(grave) {
+            return; // the end of that request looks again
         }
         if grave.sought {
             let grave = grave.clone();

@@ -138,10 +138,14 @@ impl Settle {
             Step::Seek { grave } => self.seek(grave).await,
             Step::Delete { item, etag, kind } => self.delete(item, etag.as_ref(), *kind).await,
         };
-        match result {
+        let outcome = match result {
             Ok(outcome) => outcome,
             Err(error) => self.classify(step, error).await,
+        };
+        if let Step::CreateFolder { node, .. } | Step::Create { node, .. } = step {
+            self.ledger.books().tree.ended(*node);
         }
+        outcome
     }
 
     async fn create_folder(
@@ -154,6 +158,8 @@ impl Settle {
             Err(DriveError::NameTaken) => {
                 let there = self.drive.child(parent, name).await;
                 match there {
+                    Ok(item) if self.is_known(node, &item) => return Ok(Outcome::Again),
+                    Ok(_) if !self.wants(node, parent, name) => return Ok(Outcome::Again),
                     Ok(item) if item.facet == ItemFacet::Folder => {
                         // Made by another client, or by us with the reply lost: it may have
                         // children that we do not know of.

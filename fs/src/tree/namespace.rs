@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
 use super::name::units;
-use super::node::{Baseline, Grave, Kind, Node, Place, Trace};
+use super::node::{Grave, Kind, Node, Place};
 use super::own::OwnWrites;
 use super::rows::{Batch, Stored, encode};
 use super::spelling::shown_text;
@@ -19,18 +19,22 @@ pub struct Tree {
     nodes: HashMap<NodeId, Node>,
     children: HashMap<NodeId, BTreeMap<Fold, NodeId>>,
     by_item: HashMap<ItemId, NodeId>,
-    graves: HashMap<ItemId, Grave>,
+    pub(super) graves: HashMap<ItemId, Grave>,
     /// How many nodes lead to other drives.
     links: usize,
     /// Which item has a name on the drive, as far as we know: a name is vacated before reuse.
-    taken: HashMap<(ItemId, Fold), ItemId>,
+    pub(super) taken: HashMap<(ItemId, Fold), ItemId>,
+    /// The graves of what is sought under a name.
+    pub(super) sought: HashMap<(ItemId, Fold), ItemId>,
     pending: BTreeSet<(SystemTime, NodeId)>,
     next: u64,
     touched: BTreeSet<NodeId>,
-    touched_graves: BTreeSet<ItemId>,
+    pub(super) touched_graves: BTreeSet<ItemId>,
     garbage: Vec<ContentId>,
     /// Nodes that a request may have made on the drive, though no reply said so.
     pub(super) attempted: HashSet<NodeId>,
+    /// Nodes for which a request that makes an item is under way right now.
+    pub(super) under_way: HashSet<NodeId>,
     pub(super) own: OwnWrites,
     pub(super) host: String,
     /// Length of the mounted folder's own path on the drive.
@@ -48,22 +52,20 @@ impl Tree {
             graves: HashMap::new(),
             links: 0,
             taken: HashMap::new(),
+            sought: HashMap::new(),
             pending: BTreeSet::new(),
             next: NodeId::ROOT.0 + 1,
             touched: BTreeSet::new(),
             touched_graves: BTreeSet::new(),
             garbage: Vec::new(),
             attempted: HashSet::new(),
+            under_way: HashSet::new(),
             own: OwnWrites::default(),
             host,
             above: 0,
         };
         for grave in stored.graves {
-            tree.taken.insert(
-                (grave.parent.clone(), Fold::of(&grave.name)),
-                grave.item.clone(),
-            );
-            tree.graves.insert(grave.item.clone(), grave);
+            tree.dig(grave);
         }
         // Parents first in `nodes`, whatever order the rows had: whether a place differs from
         // the drive's depends on the parent's item.
@@ -132,17 +134,6 @@ impl Tree {
         self.nodes.get(self.by_item.get(item)?)
     }
 
-    /// A pending deletion.
-    #[must_use]
-    pub fn grave(&self, item: &ItemId) -> Option<&Grave> {
-        self.graves.get(item)
-    }
-
-    /// All pending deletions.
-    pub fn graves(&self) -> impl Iterator<Item = &Grave> {
-        self.graves.values()
-    }
-
     /// All nodes that differ from the drive, those that differ the longest first.
     pub fn pending(&self) -> impl Iterator<Item = &Node> {
         self.pending.iter().filter_map(|(_, id)| self.nodes.get(id))
@@ -163,12 +154,6 @@ impl Tree {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
-    }
-
-    /// Which item has a name on the drive.
-    #[must_use]
-    pub fn holder(&self, parent: &ItemId, name: &str) -> Option<&ItemId> {
-        self.taken.get(&(parent.clone(), Fold::of(name)))
     }
 
     /// The path below the mount's root as applications spell it, without a leading slash; empty for
@@ -318,41 +303,6 @@ impl Tree {
     /// Says that a content file is no longer referred to.
     pub fn discard(&mut self, content: ContentId) {
         self.garbage.push(content);
-    }
-
-    /// Remembers an item that has to be deleted on the drive, with the contents that requests of
-    /// ours may have given it.
-    pub fn bury(&mut self, base: Baseline, kind: Kind, traces: Vec<Trace>, now: SystemTime) {
-        let grave = Grave {
-            item: base.item.clone(),
-            parent: base.parent,
-            name: base.name,
-            etag: base.etag,
-            hash: base.hash,
-            kind,
-            since: now,
-            parked: None,
-            traces,
-            sought: false,
-        };
-        self.set_grave(base.item, Some(grave));
-    }
-
-    /// Writes or removes a pending deletion.
-    pub fn set_grave(&mut self, item: ItemId, grave: Option<Grave>) {
-        if let Some(old) = self.graves.remove(&item) {
-            let key = (old.parent, Fold::of(&old.name));
-            if self.taken.get(&key) == Some(&item) {
-                self.taken.remove(&key);
-            }
-        }
-        if let Some(grave) = grave {
-            self.taken
-                .entry((grave.parent.clone(), Fold::of(&grave.name)))
-                .or_insert_with(|| grave.item.clone());
-            self.graves.insert(item.clone(), grave);
-        }
-        self.touched_graves.insert(item);
     }
 
     /// The rows of all that changed since the last call.

@@ -281,6 +281,9 @@ pub struct Grave {
     /// Then `item` is a word of ours, and only a file with one of the traces is meant.
     #[serde(default)]
     pub sought: bool,
+    /// What is sought was asked for by this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<NodeId>,
 }
 
 impl Grave {

@@ -31,6 +31,9 @@ impl Tree {
             self.set_grave(item.id.clone(), Some(grave));
             return;
         }
+        if owner.is_none() && self.own.is_deleted(&item.id, now) {
+            return; // the reply was overtaken by a deletion of what it made
+        }
         let id = owner.unwrap_or(node);
         let before = self.node(id).and_then(|node| node.baseline.clone());
         self.own.note(
@@ -65,6 +68,7 @@ impl Tree {
             return;
         }
         self.attempted.remove(&id);
+        self.nothing_to_seek(&base.parent, &base.name);
         self.edit(id, now, |node| {
             node.baseline = Some(base);
             node.traces.retain(|trace| trace.generation > generation);

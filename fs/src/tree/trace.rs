@@ -15,15 +15,16 @@ impl Tree {
     /// this node's to recognise from now on.
     pub fn attempt(&mut self, id: NodeId, now: SystemTime) {
         self.attempted.insert(id);
+        self.under_way.insert(id);
         let Some(node) = self.node(id) else {
             return;
         };
         let (kind, place) = (node.kind, node.place.clone());
         let sought = place.and_then(|place| {
-            let item = self.holder(self.item_of(place.parent)?, &place.name)?;
-            self.grave(item).cloned()
+            self.sought_at(self.item_of(place.parent)?, &place.name)
+                .cloned()
         });
-        let own = |grave: &Grave| grave.sought && grave.kind == kind;
+        let own = |grave: &Grave| grave.kind == kind;
         if let Some(Grave { item, traces, .. }) = sought.filter(own) {
             self.set_grave(item, None);
             // Contents of another node: older than any of this one's.
@@ -33,6 +34,22 @@ impl Tree {
             });
             self.edit(id, now, |node| node.traces.extend(older));
         }
+    }
+
+    /// Notes that the request has ended, with a reply or without.
+    pub fn ended(&mut self, id: NodeId) {
+        self.under_way.remove(&id);
+    }
+
+    /// Notes that no request is under way any more.
+    pub fn all_ended(&mut self) {
+        self.under_way.clear();
+    }
+
+    /// Whether what is sought may still be on its way: its reply will tell, and a look would not.
+    #[must_use]
+    pub fn may_arrive(&self, grave: &Grave) -> bool {
+        grave.of.is_some_and(|of| self.under_way.contains(&of))
     }
 
     /// Notes that the request had no effect.
@@ -58,7 +75,7 @@ impl Tree {
             return; // nothing of it was ever sealed
         }
         self.attempted.remove(&id);
-        let item = ItemId::new(format!("sought:{id}:{}", place.name));
+        let item = ItemId::new(format!("sought:{id}:{parent}:{}", place.name));
         let grave = Grave {
             item: item.clone(),
             parent,
@@ -70,18 +87,18 @@ impl Tree {
             parked: None,
             traces,
             sought: true,
+            of: Some(id),
         };
         self.set_grave(item, Some(grave));
     }
 
     /// Whether an item that nobody knows may be one of those that are sought: if it is, it is to be
     /// deleted, and while that cannot be told it is kept out.
-    pub(super) fn was_sought(&mut self, item: &Item, now: SystemTime) -> bool {
+    pub fn was_sought(&mut self, item: &Item, now: SystemTime) -> bool {
         let (Some(parent), Some(name)) = (&item.parent, &item.name) else {
             return false;
         };
-        let grave = self.holder(parent, name).and_then(|id| self.grave(id));
-        let Some(grave) = grave.filter(|grave| grave.sought).cloned() else {
+        let Some(grave) = self.sought_at(parent, name).cloned() else {
             return false;
         };
         match self.is_sought(&grave, item) {
@@ -92,11 +109,23 @@ impl Tree {
         true
     }
 
+    /// An item of ours got a place without replacing anything: nothing else was there.
+    pub(super) fn nothing_to_seek(&mut self, parent: &ItemId, name: &str) {
+        let sought = self.sought_at(parent, name);
+        let sought = sought.filter(|grave| !self.may_arrive(grave));
+        if let Some(item) = sought.map(|grave| grave.item.clone()) {
+            self.set_grave(item, None);
+        }
+    }
+
     /// Whether an item is what a grave seeks; `None` when that cannot be told yet.
     #[must_use]
     pub fn is_sought(&self, grave: &Grave, item: &Item) -> Option<bool> {
         if self.by_item(&item.id).is_some() || super::describe::kind_of(item) != grave.kind {
             return Some(false);
+        }
+        if self.may_arrive(grave) {
+            return None;
         }
         if grave.kind == Kind::Directory {
             return Some(true); // and deleted only if it is empty

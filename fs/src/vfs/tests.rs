@@ -5,6 +5,7 @@ mod descriptions;
 mod lost_replies;
 mod memory_drive;
 mod model;
+mod overlap;
 mod remote;
 
 use std::time::{Duration, SystemTime};

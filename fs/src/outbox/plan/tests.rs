@@ -1,7 +1,10 @@
 //! The order of steps, in plain values.
 
 use super::*;
-use crate::tree::{ContentId, Generation, Item, ItemFacet, Place, Scope, Stored, Terms};
+use crate::content::QuickXor;
+use crate::tree::{
+    ContentId, Generation, Item, ItemFacet, Place, QuickXorHash, Scope, Stored, Terms,
+};
 
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,12 @@ fn tree(children: &[Item]) -> Tree {
     tree
 }
 
+fn hash(content: u64) -> QuickXorHash {
+    let mut hasher = QuickXor::new();
+    hasher.update(&content.to_le_bytes());
+    hasher.finish()
+}
+
 fn seal(tree: &mut Tree, id: NodeId, content: u64, now: SystemTime) {
     tree.edit(id, now, |node| {
         node.generation = node.generation.next();
@@ -73,7 +82,7 @@ fn seal(tree: &mut Tree, id: NodeId, content: u64, now: SystemTime) {
             content: ContentId(content),
             generation: node.generation,
             size: 3,
-            hash: None,
+            hash: Some(hash(content)),
         });
     });
 }
@@ -188,6 +197,20 @@ fn a_file_that_is_not_here_is_moved_over_its_target_in_one_request() {
         summary(&steps(&tree, at(9))),
         ["move A R/b over Some(\"B\")"]
     );
+}
+
+#[test]
+fn a_move_to_where_a_request_may_have_left_something_waits_for_its_end_and_replaces_nothing() {
+    let mut tree = tree(&[item("A", "R", "a", file())]);
+    let gone = tree.create(NodeId::ROOT, "b", Kind::File, at(0)).unwrap();
+    seal(&mut tree, gone, 7, at(0));
+    tree.attempt(gone, at(1));
+    tree.unlink(NodeId::ROOT, "b", false, at(2)).unwrap();
+    tree.rename((NodeId::ROOT, "a"), (NodeId::ROOT, "b"), |_| false, at(3))
+        .unwrap();
+    assert_eq!(steps(&tree, at(9)), [], "its reply tells more than a look");
+    tree.ended(gone);
+    assert_eq!(summary(&steps(&tree, at(9))), ["move A R/b over None"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::{Outcome, Settle};
 use crate::ports::DriveError;
-use crate::tree::{Generation, Held, Item, ItemFacet, ItemId, NodeId, QuickXorHash, Sent};
+use crate::tree::{Generation, Held, Item, ItemFacet, ItemId, NodeId, QuickXorHash, Sent, Tree};
 
 impl Settle {
     /// The name of a new file exists on the drive: our own reply was lost, or somebody was first.
@@ -20,11 +20,16 @@ impl Settle {
             Err(DriveError::NotFound) => return Ok(Outcome::Again),
             other => other?,
         };
+        if self.is_known(node, &item) {
+            return Ok(Outcome::Again);
+        }
         if self.is_ours(&item, held).await? {
             self.take(node, &item, Sent::Content(held.generation), |_| {})
                 .await;
         } else if let Some(sent) = self.recognise(node, &item) {
             self.take(node, &item, Sent::Content(sent), |_| {}).await;
+        } else if !self.wants(node, parent, name) {
+            return Ok(Outcome::Again);
         } else {
             self.both(node, &item).await;
         }
@@ -119,6 +124,8 @@ impl Settle {
                 }
                 Some(_) => None, // known, and about to leave the name itself
                 None if books.tree.grave(&item.id).is_some() => None,
+                None if books.tree.was_sought(&item, now) => None,
+                None if !wants(&books.tree, node, parent, name) => None,
                 None => {
                     books.tree.give_way(node, &item, now);
                     Some(place)
@@ -130,6 +137,20 @@ impl Settle {
         }
         ticket.durable().await.ok();
         Ok(Outcome::Again)
+    }
+
+    /// Whether a file still is to have a name: it may have been renamed while a request for the
+    /// old one was under way.
+    pub(super) fn wants(&self, node: NodeId, parent: &ItemId, name: &str) -> bool {
+        wants(&self.ledger.books().tree, node, parent, name)
+    }
+
+    /// Whether an item that has the name is one of ours, and on its way from it: deleted here, or
+    /// another file's, which was or will be renamed.
+    pub(super) fn is_known(&self, node: NodeId, item: &Item) -> bool {
+        let books = self.ledger.books();
+        let owner = books.tree.by_item(&item.id).map(|owner| owner.id);
+        owner.is_some_and(|owner| owner != node) || books.tree.grave(&item.id).is_some()
     }
 
     /// Which older content of ours an item has: its request took effect, and nobody told.
@@ -165,6 +186,11 @@ impl Settle {
             .map(|(_, hash)| hash)
             .map_err(DriveError::Disk)
     }
+}
+
+fn wants(tree: &Tree, node: NodeId, parent: &ItemId, name: &str) -> bool {
+    let place = tree.node(node).and_then(|node| node.place.as_ref());
+    place.is_some_and(|place| place.name == name && tree.item_of(place.parent) == Some(parent))
 }
 
 /// The hash that the drive tells of an item.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::content::hash::QuickXor;
 use crate::ports::{
@@ -22,6 +23,24 @@ pub(super) const ROOT: &str = "ROOT";
 #[derive(Default)]
 pub(super) struct MemoryDrive {
     state: Mutex<State>,
+    /// Requests that wait until the test lets them go on; `None`: nobody waits.
+    gate: Mutex<Option<Vec<Waiting>>>,
+}
+
+/// A request at the gate: what it is, and who is to say what becomes of it.
+type Waiting = (String, oneshot::Sender<Fate>);
+
+/// What becomes of a request that changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It takes effect and is answered.
+    Answer,
+    /// It does not arrive.
+    LoseRequest,
+    /// It takes effect, and nobody is told.
+    LoseReply,
+    /// It takes effect, and its reply waits in turn.
+    Late,
 }
 
 /// What the drive does at present.
@@ -346,6 +365,82 @@ impl MemoryDrive {
     }
 }
 
+/// Requests at the gate.
+impl MemoryDrive {
+    /// From now on what changes something waits for the test.
+    pub(super) fn shut_gate(&self) {
+        *self.gate.lock() = Some(Vec::new());
+    }
+
+    /// Everything goes on, now and later.
+    pub(super) fn open_gate(&self) {
+        for (_, go) in self.gate.lock().take().into_iter().flatten() {
+            let _ = go.send(Fate::Answer);
+        }
+    }
+
+    /// What waits.
+    pub(super) fn waiting(&self) -> Vec<String> {
+        let gate = self.gate.lock();
+        gate.iter()
+            .flatten()
+            .map(|(what, _)| what.clone())
+            .collect()
+    }
+
+    /// Decides on one of those that wait.
+    pub(super) fn decide(&self, which: usize, fate: Fate) {
+        let mut gate = self.gate.lock();
+        let Some(waiting) = gate.as_mut().filter(|waiting| !waiting.is_empty()) else {
+            return;
+        };
+        let (_, go) = waiting.remove(which % waiting.len());
+        let _ = go.send(fate);
+    }
+
+    async fn fate(&self, what: &str) -> Fate {
+        let decision = {
+            let mut gate = self.gate.lock();
+            let Some(waiting) = gate.as_mut() else {
+                return Fate::Answer;
+            };
+            let (go, decision) = oneshot::channel();
+            waiting.push((what.to_owned(), go));
+            decision
+        };
+        decision.await.unwrap_or(Fate::LoseRequest)
+    }
+
+    /// A request that changes something: at the gate, then its effect, then its reply.
+    async fn change<T>(
+        &self,
+        what: String,
+        effect: impl FnOnce(&mut State) -> Result<T, DriveError> + Send,
+    ) -> Result<T, DriveError> {
+        let lost = || DriveError::Unavailable {
+            what: "lost on the way".into(),
+            retry_after: None,
+        };
+        let fate = self.fate(&what).await;
+        if fate == Fate::LoseRequest {
+            return Err(lost());
+        }
+        let result = {
+            let mut state = self.state.lock();
+            state.call(what.clone())?;
+            effect(&mut state)
+        };
+        let told = match fate {
+            Fate::Late => self.fate(&format!("reply of {what}")).await,
+            fate => fate,
+        };
+        match told {
+            Fate::Answer | Fate::Late => result,
+            Fate::LoseReply | Fate::LoseRequest => Err(lost()),
+        }
+    }
+}
+
 #[async_trait]
 impl Drive for MemoryDrive {
     async fn item(&self, id: &ItemId) -> Result<Item, DriveError> {
@@ -389,14 +484,15 @@ impl Drive for MemoryDrive {
     }
 
     async fn create_folder(&self, parent: &ItemId, name: &str) -> Result<Item, DriveError> {
-        let mut state = self.state.lock();
-        state.call(format!("mkdir {name}"))?;
-        state.parent_exists(parent)?;
-        if state.holder(parent, name).is_some() {
-            return Err(DriveError::NameTaken);
-        }
-        let id = state.add(parent, name, None);
-        state.made(&id)
+        self.change(format!("mkdir {name}"), |state| {
+            state.parent_exists(parent)?;
+            if state.holder(parent, name).is_some() {
+                return Err(DriveError::NameTaken);
+            }
+            let id = state.add(parent, name, None);
+            state.made(&id)
+        })
+        .await
     }
 
     async fn folder_at(&self, path: &str) -> Result<Item, DriveError> {
@@ -416,10 +512,12 @@ impl Drive for MemoryDrive {
             .file
             .read_exact_at(&mut bytes, 0)
             .map_err(DriveError::Disk)?;
-        let mut state = self.state.lock();
-        match upload.target {
+        let what = match &upload.target {
+            UploadTarget::New { name, .. } => format!("create {name}"),
+            UploadTarget::Replace { id, .. } => format!("replace {id}"),
+        };
+        self.change(what, |state| match upload.target {
             UploadTarget::New { parent, name } => {
-                state.call(format!("create {name}"))?;
                 state.parent_exists(&parent)?;
                 if state.holder(&parent, &name).is_some() {
                     return Err(DriveError::NameTaken);
@@ -428,7 +526,6 @@ impl Drive for MemoryDrive {
                 state.made(&id)
             }
             UploadTarget::Replace { id, held } => {
-                state.call(format!("replace {id}"))?;
                 if let Some((id, name)) = state.rename_first.take() {
                     state.items.get_mut(&id).expect("a known item").name = name;
                     state.touch(&id);
@@ -443,46 +540,49 @@ impl Drive for MemoryDrive {
                 state.touch(&id);
                 state.made(&id)
             }
-        }
+        })
+        .await
     }
 
     async fn update(&self, id: &ItemId, update: Update) -> Result<Item, DriveError> {
-        let mut state = self.state.lock();
-        state.call(format!("update {id}"))?;
-        state.item(id)?;
-        if let Some((parent, name)) = &update.place {
-            state.parent_exists(parent)?;
-            if let Some(other) = state.holder(parent, name).filter(|other| other != id) {
-                if !update.replace {
-                    return Err(DriveError::NameTaken);
+        self.change(format!("update {id}"), |state| {
+            state.item(id)?;
+            if let Some((parent, name)) = &update.place {
+                state.parent_exists(parent)?;
+                if let Some(other) = state.holder(parent, name).filter(|other| other != id) {
+                    if !update.replace {
+                        return Err(DriveError::NameTaken);
+                    }
+                    state.items.get_mut(&other).expect("just found").deleted = true;
+                    state.touch(&other);
                 }
-                state.items.get_mut(&other).expect("just found").deleted = true;
-                state.touch(&other);
+                let stored = state.items.get_mut(id).expect("just seen");
+                (stored.parent, stored.name) = (parent.clone(), name.clone());
             }
             let stored = state.items.get_mut(id).expect("just seen");
-            (stored.parent, stored.name) = (parent.clone(), name.clone());
-        }
-        let stored = state.items.get_mut(id).expect("just seen");
-        if let Some(modified) = update.modified {
-            stored.modified = to_the_second(modified);
-        }
-        stored.version += 1;
-        state.touch(id);
-        state.made(id)
+            if let Some(modified) = update.modified {
+                stored.modified = to_the_second(modified);
+            }
+            stored.version += 1;
+            state.touch(id);
+            state.made(id)
+        })
+        .await
     }
 
     async fn delete(&self, id: &ItemId, held: Option<&ETag>) -> Result<(), DriveError> {
-        let mut state = self.state.lock();
-        state.call(format!("delete {id}"))?;
-        let Ok(now) = state.item(id) else {
-            return Ok(());
-        };
-        if held.is_some() && held != now.etag.as_ref() {
-            return Err(DriveError::Conflict);
-        }
-        state.items.get_mut(id).expect("just seen").deleted = true;
-        state.touch(id);
-        Ok(())
+        self.change(format!("delete {id}"), |state| {
+            let Ok(now) = state.item(id) else {
+                return Ok(());
+            };
+            if held.is_some() && held != now.etag.as_ref() {
+                return Err(DriveError::Conflict);
+            }
+            state.items.get_mut(id).expect("just seen").deleted = true;
+            state.touch(id);
+            Ok(())
+        })
+        .await
     }
 
     async fn read(&self, id: &ItemId, range: Range<u64>) -> Result<Download, DriveError> {

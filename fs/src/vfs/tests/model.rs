@@ -10,7 +10,7 @@ use super::*;
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Put(usize, Vec<u8>),
     Append(usize, Vec<u8>),
     Cut(usize, u8),
@@ -27,7 +27,7 @@ enum Step {
 }
 
 /// Few places, so that steps meet: three names in the root and in each of two folders.
-const PLACES: &[&str] = &["a", "b", "d", "e", "d/a", "d/b", "d/e", "e/a", "e/b", "e/d"];
+pub(super) const PLACES: &[&str] = &["a", "b", "d", "e", "d/a", "d/b", "d/e", "e/a", "e/b", "e/d"];
 
 fn step() -> impl Strategy<Value = Step> {
     let place = || 0..PLACES.len();
@@ -50,13 +50,13 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Files with their bytes, folders with `None`.
-type Model = BTreeMap<String, Option<Vec<u8>>>;
+pub(super) type Model = BTreeMap<String, Option<Vec<u8>>>;
 
 fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
 
-fn is_dir(model: &Model, path: &str) -> bool {
+pub(super) fn is_dir(model: &Model, path: &str) -> bool {
     path.is_empty() || model.get(path) == Some(&None)
 }
 
@@ -77,7 +77,7 @@ fn moved(model: &mut Model, from: &str, to: &str) {
 }
 
 /// What the map does; whether it was allowed.
-fn apply(model: &mut Model, step: &Step) -> bool {
+pub(super) fn apply(model: &mut Model, step: &Step) -> bool {
     match step {
         Step::Put(at, bytes) => {
             let path = PLACES[*at];
@@ -186,7 +186,7 @@ async fn write(rig: &Rig, node: NodeId, offset: Option<u64>, bytes: &[u8]) -> Re
     Ok(())
 }
 
-async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
+pub(super) async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
     match step {
         Step::Put(place, bytes) => {
             let (dir, name) = at(rig, PLACES[*place]).await?;
@@ -267,7 +267,7 @@ async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
     }
 }
 
-async fn listing(rig: &Rig) -> Model {
+pub(super) async fn listing(rig: &Rig) -> Model {
     let mut model = Model::new();
     let mut dirs = vec![(String::new(), NodeId::ROOT)];
     while let Some((path, dir)) = dirs.pop() {
