@@ -21,6 +21,10 @@ use crate::tree::Item;
 /// one that a router lost for a moment is found again (trap T14).
 const LOOKS: u32 = 4;
 
+/// How old a look at the item may be when the last fragment goes: about what a session takes to be
+/// opened. Whoever writes the file after that is overwritten, which no request could prevent.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// The longest silence that a session is kept through: it ends after some 15 minutes without a
 /// fragment (section 7.4), and to begin anew would send again all that is there already.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -61,17 +65,22 @@ pub(super) enum Sent {
 }
 
 impl Graph {
-    /// Sends all fragments from a byte on; the reply that commits is the last one.
+    /// Sends all fragments from a byte on; the reply that commits is the last one. Before it goes,
+    /// the item is looked at again, if it was `looked` at a while ago.
     pub(super) async fn fragments(
         &self,
         upload: &Upload,
         url: &str,
         from: u64,
+        looked: Instant,
     ) -> Result<Sent, End> {
         let (mut at, mut stuck, mut last) = (from, 0, None);
         loop {
             let size = self.speed.fragment(upload.size, last);
             let end = (at + size).min(upload.size);
+            if end == upload.size && (at > 0 || looked.elapsed() > FRESH) {
+                self.look_before(upload).await?;
+            }
             let next = match self.fragment(upload, url, at, end).await? {
                 Ok(reply) if reply.status == StatusCode::ACCEPTED => {
                     last = Some(size);

@@ -4,7 +4,7 @@
 //! run stopped. One that is lost is begun anew, once; one that is given up is cancelled, since it
 //! holds its name; one that the network took away is kept for the next try.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -38,24 +38,20 @@ struct Begun {
 
 impl Graph {
     pub(super) async fn send_in_session(&self, upload: &Upload) -> Result<Item, DriveError> {
-        // If-Match on a session has failed with the right tag (trap T18): the item is looked at
-        // just before instead.
-        if let UploadTarget::Replace {
-            id,
-            held: Some(held),
-        } = &upload.target
-        {
-            let now = self.item(id).await?;
-            if now.etag.as_ref() != Some(held) {
-                return match self.notes.find(upload, SystemTime::now()) {
-                    // Of ours, perhaps: the last run may not have heard that it was done.
-                    Some(note) => self.ended(upload, note).await,
-                    None => Err(DriveError::Conflict),
-                };
-            }
-        }
+        let mut looked = match self.look_before(upload).await {
+            Ok(looked) => looked,
+            // Of ours, perhaps: the last run may not have heard that it was done.
+            Err(DriveError::Conflict) => match self.notes.find(upload, SystemTime::now()) {
+                Some(note) => return self.ended(upload, note).await,
+                None => return Err(DriveError::Conflict),
+            },
+            Err(error) => return Err(error),
+        };
         let mut why = String::new();
-        for _ in 0..SESSIONS {
+        for session in 0..SESSIONS {
+            if session > 0 {
+                looked = self.look_before(upload).await?;
+            }
             let begun = match self.begin(upload).await {
                 Ok(Ok(begun)) => begun,
                 Ok(Err(item)) => return Ok(item),
@@ -66,7 +62,7 @@ impl Graph {
                 }
                 Err(error) => return Err(error),
             };
-            match self.fragments(upload, &begun.url, begun.at).await {
+            match self.fragments(upload, &begun.url, begun.at, looked).await {
                 Ok(sent) => {
                     self.notes.forget(&begun.url).await;
                     return match sent {
@@ -88,6 +84,24 @@ impl Graph {
             self.give_up(&begun.url).await;
         }
         Err(unavailable(format!("the upload session was lost ({why})")))
+    }
+
+    /// Looks whether an item still is at the version that is to be replaced, and says when that
+    /// was. If-Match on a session has failed with the right tag (trap T18), so this is done before
+    /// it is opened and before it is committed.
+    pub(super) async fn look_before(&self, upload: &Upload) -> Result<Instant, DriveError> {
+        let looked = Instant::now();
+        if let UploadTarget::Replace {
+            id,
+            held: Some(held),
+        } = &upload.target
+        {
+            let now = self.item(id).await?;
+            if now.etag.as_ref() != Some(held) {
+                return Err(DriveError::Conflict);
+            }
+        }
+        Ok(looked)
     }
 
     /// What an earlier content left open would block the name (trap T11).

@@ -173,8 +173,21 @@ impl Graph {
                 self.young.note(&item.id);
                 Ok(item)
             }
-            Err(_) => self.look(&upload.target).await,
+            Err(_) => self.looked(upload).await,
         }
+    }
+
+    /// What a look says of an upload that took effect: unless somebody has written over it since.
+    async fn looked(&self, upload: &Upload) -> Result<Item, DriveError> {
+        let item = self.look(&upload.target).await?;
+        let told = matches!(item.facet, ItemFacet::File { hash: Some(_), .. });
+        if item.size == upload.size && (!told || self.has_bytes(&item, upload).await?) {
+            return Ok(item);
+        }
+        Err(match upload.target {
+            UploadTarget::New { .. } => DriveError::NameTaken,
+            UploadTarget::Replace { .. } => DriveError::Conflict,
+        })
     }
 
     async fn look(&self, target: &UploadTarget) -> Result<Item, DriveError> {
@@ -201,27 +214,37 @@ impl Graph {
             if upload.size == 0 {
                 return Ok(Some(found));
             }
-            let Some(theirs) = hash else {
+            if hash.is_none() {
                 if look < LOOKS {
                     tokio::time::sleep(LAG).await;
                 }
                 continue;
-            };
-            let (file, size) = (Arc::clone(&upload.file), upload.size);
-            let hashing = tokio::task::spawn_blocking(move || {
-                crate::content::hash::quick_xor_of(&file, size)
-            });
-            let ours = hashing
-                .await
-                .map_err(std::io::Error::other)
-                .and_then(|hash| hash);
-            let same = ours.map_err(DriveError::Disk)? == theirs;
+            }
+            let same = self.has_bytes(&found, upload).await?;
             if same {
                 tracing::debug!(item = %found.id, "the upload had taken effect without a reply");
             }
             return Ok(same.then_some(found));
         }
         Ok(None)
+    }
+
+    /// Whether an item tells the hash of what was to be uploaded.
+    async fn has_bytes(&self, item: &Item, upload: &Upload) -> Result<bool, DriveError> {
+        let ItemFacet::File {
+            hash: Some(theirs), ..
+        } = item.facet
+        else {
+            return Ok(false);
+        };
+        let (file, size) = (Arc::clone(&upload.file), upload.size);
+        let hashing =
+            tokio::task::spawn_blocking(move || crate::content::hash::quick_xor_of(&file, size));
+        let ours = hashing
+            .await
+            .map_err(std::io::Error::other)
+            .and_then(|hash| hash);
+        Ok(ours.map_err(DriveError::Disk)? == theirs)
     }
 
     /// Sets the time that an application gave, by a request of its own.
@@ -237,6 +260,8 @@ impl Graph {
             set = self.update(&item.id, update()).await;
         }
         match set {
+            // Somebody has written it meanwhile: what we know is the version that we made.
+            Ok(other) if !is_same(&item, &other) => Ok(item),
             Ok(item) => Ok(item),
             // The bytes are there, which counts for more than a time that the drive will not take.
             Err(
@@ -251,6 +276,16 @@ impl Graph {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether two descriptions tell of the same content, as far as they tell of it.
+fn is_same(item: &Item, other: &Item) -> bool {
+    let hash = |item: &Item| match item.facet {
+        ItemFacet::File { hash, .. } => hash,
+        _ => None,
+    };
+    let hashes = hash(item).zip(hash(other));
+    item.size == other.size && hashes.is_none_or(|(ours, theirs)| ours == theirs)
 }
 
 /// What has to be there for an upload to be taken.

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::conflict::conflict_name;
-use super::describe::{adopt, baseline, kind_of};
+use super::describe::{adopt, baseline, file_hash, kind_of, same_content};
 use super::node::{Held, Kind, Place};
 use super::{Generation, Item, ItemId, NodeId, Tree};
 
@@ -25,10 +25,14 @@ impl Tree {
         if owner.is_none()
             && let Some(mut grave) = self.grave(&item.id).cloned()
         {
-            // Deleted while the request was under way: delete the version that it made.
-            self.own.note(&item.id, grave.etag.as_ref(), now);
-            grave.etag.clone_from(&item.etag);
-            self.set_grave(item.id.clone(), Some(grave));
+            // Deleted while the request was under way: delete the version that it made, unless it
+            // shows that somebody else has written the file meanwhile.
+            let carried = matches!(sent, Sent::Content(_));
+            if carried || grave.kind != Kind::File || grave.knows(item.size, file_hash(item)) {
+                self.own.note(&item.id, grave.etag.as_ref(), now);
+                grave.etag.clone_from(&item.etag);
+                self.set_grave(item.id.clone(), Some(grave));
+            }
             return;
         }
         if owner.is_none() && self.own.is_deleted(&item.id, now) {
@@ -62,6 +66,16 @@ impl Tree {
             // from here it would look as if we had moved it ourselves.
             base.parent.clone_from(&before.parent);
             base.name.clone_from(&before.name);
+        }
+        if let (Some(before), false) = (&before, stranger || matches!(sent, Sent::Content(_)))
+            && kind_of(item) == Kind::File
+            && !same_content(before, item)
+        {
+            // The reply to a rename shows content that another client wrote. Taken from here it
+            // would count as known: ours would go over it, and its own news would be no news.
+            base.etag.clone_from(&before.etag);
+            base.ctag.clone_from(&before.ctag);
+            (base.size, base.hash) = (before.size, before.hash);
         }
         if stranger {
             self.bury(base, kind_of(item), Vec::new(), now);

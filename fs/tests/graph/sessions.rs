@@ -112,3 +112,42 @@ async fn a_name_that_an_unfinished_upload_holds_is_locked_and_not_taken() {
         .await;
     assert!(matches!(blocked, Err(DriveError::Locked(_))), "{blocked:?}");
 }
+
+/// Sends a new content of a file while another client writes it, at the moment when the reply to
+/// the first fragment is on its way.
+async fn overtaken(size: usize, fault: Option<Fault>) {
+    for profile in KINDS {
+        let client = Arc::new(Client::of(profile).await);
+        let item = client.put(client.new_file("a"), b"one").await.unwrap();
+        let service = &client.bench.service;
+        if let Some(fault) = &fault {
+            service.inject(fault.clone());
+        }
+        service.hold_reply(Route::Fragment);
+        let uploading = {
+            let (client, target) = (Arc::clone(&client), replacing(&item));
+            tokio::spawn(async move { client.put(target, &pattern(size)).await })
+        };
+        let long = Duration::from_mins(1);
+        assert!(service.wait_for(Route::Fragment, 1, long).await);
+        client.put_elsewhere("a", b"theirs");
+        service.release(Route::Fragment);
+        let stale = uploading.await.unwrap();
+        assert!(
+            matches!(stale, Err(DriveError::Conflict)),
+            "{profile:?} {stale:?}"
+        );
+        assert_eq!(client.held("a").0, b"theirs", "{profile:?}");
+        assert_eq!(service.open_sessions(), 0, "{profile:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_client_wrote_while_a_large_file_was_sent_is_not_replaced() {
+    overtaken(32 * MIB, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_client_wrote_before_a_session_was_begun_anew_is_not_replaced() {
+    overtaken(5 * MIB, Some(Fault::status(Route::Fragment, 401))).await;
+}

@@ -320,3 +320,62 @@ async fn a_link_that_is_removed_takes_nothing_of_the_other_drive_with_it() {
     assert_eq!(rig.drive.calls(), [format!("delete {link}")]);
     rig.drive_has(&[("shared/", None)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_client_wrote_just_before_a_rename_or_a_time_of_ours_is_seen() {
+    for rename in [true, false] {
+        let rig = Rig::new().await;
+        rig.drive.put(ROOT, "a.gif", b"old");
+        rig.sync.round().await.unwrap();
+        assert_eq!(rig.get(NodeId::ROOT, "a.gif").await.unwrap(), b"old");
+        rig.drive.put(ROOT, "a.gif", b"their new");
+        change_meanwhile(&rig, rename).await;
+        rig.drain().await;
+        rig.sync.round().await.unwrap();
+        let name = if rename { "b.gif" } else { "a.gif" };
+        assert_eq!(rig.get(NodeId::ROOT, name).await.unwrap(), b"their new");
+        rig.drive_has(&[(name, Some(b"their new"))]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_client_wrote_before_a_rename_is_kept_beside_what_was_written_here() {
+    for rename in [true, false] {
+        let rig = Rig::new().await;
+        rig.drive.put(ROOT, "a.gif", b"old");
+        rig.sync.round().await.unwrap();
+        assert_eq!(rig.get(NodeId::ROOT, "a.gif").await.unwrap(), b"old");
+        rig.drive.put(ROOT, "a.gif", b"their new");
+        change_meanwhile(&rig, rename).await;
+        rig.drain().await;
+        let name = if rename { "b.gif" } else { "a.gif" };
+        rig.put(NodeId::ROOT, name, b"our new").await;
+        rig.drain().await;
+        rig.sync.round().await.unwrap();
+        let mut there: Vec<_> = rig
+            .drive
+            .dump()
+            .into_iter()
+            .map(|it| it.1.unwrap())
+            .collect();
+        there.sort();
+        assert_eq!(there, [b"our new".to_vec(), b"their new".to_vec()]);
+    }
+}
+
+/// Something that is told to the drive without looking at the content.
+async fn change_meanwhile(rig: &Rig, rename: bool) {
+    if rename {
+        let (root, plain) = (NodeId::ROOT, RenameFlags::default());
+        let renamed = rig.vfs.rename(root, "a.gif", root, "b.gif", plain);
+        renamed.await.unwrap();
+    } else {
+        let node = rig.vfs.lookup(NodeId::ROOT, "a.gif").await.unwrap().node;
+        let day = SystemTime::UNIX_EPOCH + Duration::from_hours(24);
+        let times = SetAttr {
+            mtime: Some(day),
+            ..SetAttr::default()
+        };
+        rig.vfs.set_attr(node, times, None).await.unwrap();
+    }
+}
