@@ -58,7 +58,18 @@ impl Settle {
             let now = SystemTime::now();
             let ((), _ticket) = self.ledger.change(|books| books.tree.attempt(*node, now));
         }
-        let result = match step {
+        let outcome = match self.send(step).await {
+            Ok(outcome) => outcome,
+            Err(error) => self.classify(step, error).await,
+        };
+        if let Step::CreateFolder { node, .. } | Step::Create { node, .. } = step {
+            self.ledger.books().tree.ended(*node);
+        }
+        outcome
+    }
+
+    async fn send(&self, step: &Step) -> Result<Outcome, DriveError> {
+        match step {
             Step::CreateFolder { node, parent, name } => {
                 self.create_folder(*node, parent, name).await
             }
@@ -104,6 +115,11 @@ impl Settle {
                 modified,
                 over,
             } => {
+                if let Some(over) = over
+                    && let Some(outcome) = self.changed_under(over).await?
+                {
+                    return Ok(outcome);
+                }
                 let update = Update {
                     place: Some((parent.clone(), name.clone())),
                     replace: over.is_some(),
@@ -137,15 +153,7 @@ impl Settle {
             }
             Step::Seek { grave } => self.seek(grave).await,
             Step::Delete { item, etag, kind } => self.delete(item, etag.as_ref(), *kind).await,
-        };
-        let outcome = match result {
-            Ok(outcome) => outcome,
-            Err(error) => self.classify(step, error).await,
-        };
-        if let Step::CreateFolder { node, .. } | Step::Create { node, .. } = step {
-            self.ledger.books().tree.ended(*node);
         }
-        outcome
     }
 
     async fn create_folder(

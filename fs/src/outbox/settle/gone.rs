@@ -66,6 +66,28 @@ impl Settle {
         }
     }
 
+    /// Before a move replaces a file, which no request makes conditional (trap T21): what another
+    /// client has written since stays, and the move has to find another way.
+    pub(super) async fn changed_under(&self, over: &ItemId) -> Result<Option<Outcome>, DriveError> {
+        let there = match self.drive.item(over).await {
+            Err(DriveError::NotFound) => return Ok(None),
+            other => other?,
+        };
+        let same = {
+            let books = self.ledger.books();
+            let grave = books.tree.grave(over);
+            grave.is_some_and(|grave| {
+                (grave.etag.is_some() && grave.etag == there.etag)
+                    || grave.knows(there.size, hash_of(&there))
+            })
+        };
+        if same {
+            return Ok(None);
+        }
+        self.deleted_but_changed(over).await?;
+        Ok(Some(Outcome::Again))
+    }
+
     pub(super) fn replaced(&self, over: Option<&ItemId>) {
         let Some(over) = over else { return };
         let ((), _ticket) = self

@@ -363,6 +363,28 @@ async fn what_another_client_wrote_before_a_rename_is_kept_beside_what_was_writt
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_another_client_has_written_is_not_replaced_by_a_rename() {
+    let rig = Rig::new().await;
+    rig.drive.put(ROOT, "a.gif", b"ours");
+    rig.drive.put(ROOT, "b.gif", b"old");
+    rig.sync.round().await.unwrap();
+    assert_eq!(names(&rig, NodeId::ROOT).await, ["a.gif", "b.gif"]);
+    rig.drive.put(ROOT, "b.gif", b"their new");
+    change_meanwhile(&rig, true).await;
+    for _ in 0..4 {
+        rig.outbox.retry();
+        rig.drain().await;
+    }
+    let dump = rig.drive.dump();
+    let beside = dump.iter().find(|(name, _)| name != "b.gif").unwrap();
+    assert_eq!(beside.1.as_deref(), Some(&b"ours"[..]));
+    assert!(beside.0.starts_with("b (conflict "), "{}", beside.0);
+    let theirs = ("b.gif".to_owned(), Some(b"their new".to_vec()));
+    assert_eq!((dump.len(), dump.contains(&theirs)), (2, true));
+    assert_eq!(rig.get(NodeId::ROOT, "b.gif").await.unwrap(), b"their new");
+}
+
 /// Something that is told to the drive without looking at the content.
 async fn change_meanwhile(rig: &Rig, rename: bool) {
     if rename {
