@@ -7,6 +7,7 @@
 pub mod drain;
 pub mod feed;
 pub mod journal;
+pub mod late;
 pub mod ledger;
 pub mod plan;
 mod settle;

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::compare::{Comparisons, Resync};
+use crate::outbox::late::catch_up;
 use crate::ports::{DeltaLink, Drive, DriveError};
 use crate::vfs::Vfs;
 
@@ -196,6 +197,7 @@ impl Sync {
             }
             other => other?,
         };
+        catch_up(self.vfs.ledger(), &*self.drive).await?;
         let beyond = self.beyond_links().await?;
         self.patrol().await?;
         Ok(told + beyond)

@@ -9,6 +9,7 @@ mod describe;
 mod graves;
 mod ids;
 mod item;
+mod late;
 mod local;
 mod name;
 mod namespace;

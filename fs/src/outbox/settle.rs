@@ -10,6 +10,7 @@ mod gone;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::late::catch_up;
 use super::ledger::Ledger;
 use super::plan::{Step, sent};
 use crate::content::store::Store;
@@ -175,10 +176,7 @@ impl Settle {
                             .await;
                         return Ok(Outcome::Done);
                     }
-                    Ok(item) => {
-                        self.both(node, &item).await;
-                        return Ok(Outcome::Done);
-                    }
+                    Ok(item) => return Ok(self.both(node, None, &item).await),
                     Err(DriveError::NotFound) => return Ok(Outcome::Again),
                     Err(error) => return Err(error),
                 }
@@ -234,6 +232,9 @@ impl Settle {
             }
         })
         .await;
+        if let Err(error) = catch_up(&self.ledger, &*self.drive).await {
+            tracing::debug!(%error, "what came meanwhile is looked at in the next round");
+        }
         Ok(Outcome::Done)
     }
 

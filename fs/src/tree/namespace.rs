@@ -35,6 +35,8 @@ pub struct Tree {
     pub(super) attempted: HashSet<NodeId>,
     /// Nodes for which a request that makes an item is under way right now.
     pub(super) under_way: HashSet<NodeId>,
+    /// Items whose news could not be taken when they came.
+    pub(super) late: HashSet<ItemId>,
     pub(super) own: OwnWrites,
     pub(super) host: String,
     /// Length of the mounted folder's own path on the drive.
@@ -60,6 +62,7 @@ impl Tree {
             garbage: Vec::new(),
             attempted: HashSet::new(),
             under_way: HashSet::new(),
+            late: HashSet::new(),
             own: OwnWrites::default(),
             host,
             above: 0,

@@ -183,10 +183,13 @@ impl Node {
         own.into_iter().chain(&self.target)
     }
 
-    /// Contents that requests may have carried and that nobody confirmed.
+    /// Contents that the item may have, though its description does not say so: requests may have
+    /// carried them, or they came as a newer version than the one that was described.
     #[must_use]
     pub fn unconfirmed(&self) -> Vec<Trace> {
-        let newest = self.held.as_ref().filter(|_| self.content_pending());
+        let told = self.baseline.as_ref().and_then(|base| base.hash);
+        let newest = self.held.as_ref();
+        let newest = newest.filter(|held| self.content_pending() || held.hash != told);
         let newest = newest.and_then(|held| {
             Some(Trace {
                 generation: held.generation,

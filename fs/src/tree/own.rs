@@ -55,6 +55,16 @@ impl OwnWrites {
         self.recent.remove(item);
     }
 
+    /// As if so much time had passed.
+    #[cfg(test)]
+    pub(super) fn age(&mut self, by: Duration) {
+        for recent in self.recent.values_mut() {
+            recent.until -= by;
+        }
+        let times = self.deleted.values_mut().chain(self.missed.values_mut());
+        times.for_each(|at| *at -= by);
+    }
+
     /// Notes that we just deleted an item.
     pub(super) fn note_deleted(&mut self, item: &ItemId, now: SystemTime) {
         if self.deleted.len() > 1024 {

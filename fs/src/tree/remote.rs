@@ -98,17 +98,23 @@ impl Tree {
             going.extend(missing.into_iter().filter(|(_, id)| sure(id)).map(|m| m.0));
         }
         taking.remove(&going);
+        let mut left = HashSet::new();
         for item in taking.place_all(waiting) {
-            // The name is still taken by an item that the drive must have moved away without
-            // telling yet: list the folder again when somebody asks.
+            // The name is still taken, by an item that the drive must have moved away without
+            // telling yet, or by one that we are about to move there: list the folder again when
+            // somebody asks, or with the next that are due.
             let dir = item.parent.as_ref().and_then(|p| taking.tree.by_item(p));
             if let Some(dir) = dir.map(|dir| dir.id) {
-                taking.tree.edit(dir, now, |dir| dir.listed = false);
+                left.insert(dir);
+                taking.tree.edit(dir, now, |dir| {
+                    (dir.listed, dir.listed_at) = (false, None);
+                });
             }
         }
         if let Scope::Listing(dir) = scope {
+            let compared = (!left.contains(&dir)).then_some(now);
             taking.tree.edit(dir, now, |dir| {
-                (dir.listed, dir.listed_at) = (true, Some(now));
+                (dir.listed, dir.listed_at) = (true, compared);
             });
         }
         taking.effects

@@ -101,6 +101,7 @@ impl Tree {
         let node = self.node(id)?.clone();
         let place = node.place.clone()?;
         let name = self.free_name(place.parent, &place.name, now);
+        self.leave_trace(id, now);
         self.attempted.remove(&id);
         self.edit(id, now, |node| {
             node.place = Some(Place {
@@ -165,6 +166,12 @@ impl Tree {
     #[cfg(test)]
     pub(crate) fn outlive(&mut self, item: &ItemId) {
         self.own.outlive(item);
+    }
+
+    /// As if so much time had passed since all that was written here.
+    #[cfg(test)]
+    pub(crate) fn age(&mut self, by: std::time::Duration) {
+        self.own.age(by);
     }
 
     /// Notes a 404 for an item's id. True once it has lasted for two minutes (invariant 7).

@@ -7,6 +7,7 @@ mod memory_drive;
 mod model;
 mod overlap;
 mod remote;
+mod shared;
 
 use std::time::{Duration, SystemTime};
 
@@ -193,8 +194,10 @@ impl Rig {
     }
 
     /// Lets two minutes pass for what a request may have made and nobody has found.
+    /// As if the drive had had the time that it may take to show everything.
     fn give_up_seeking(&self) {
         let ((), _ticket) = self.vfs.ledger().change(|books| {
+            books.tree.age(Duration::from_mins(3));
             let graves: Vec<_> = books.tree.graves().cloned().collect();
             for mut grave in graves.into_iter().filter(|grave| grave.sought) {
                 grave.since -= Duration::from_mins(3);

@@ -31,7 +31,7 @@ impl Settle {
         } else if !self.wants(node, parent, name) {
             return Ok(Outcome::Again);
         } else {
-            self.both(node, &item).await;
+            return Ok(self.both(node, None, &item).await);
         }
         Ok(Outcome::Done)
     }
@@ -71,19 +71,27 @@ impl Settle {
             self.take(node, &item, Sent::Nothing, |_| {}).await;
             return Ok(Outcome::Again);
         }
-        self.both(node, &item).await;
-        Ok(Outcome::Done)
+        Ok(self.both(node, Some(id), &item).await)
     }
 
-    /// Keeps both: the remote file under the name, ours beside it.
-    pub(super) async fn both(&self, node: NodeId, item: &Item) {
+    /// Keeps both: the remote file under the name, ours beside it. `of` is the item that the
+    /// request was for: what stands for another one by now has nothing to do with its clash.
+    pub(super) async fn both(&self, node: NodeId, of: Option<&ItemId>, item: &Item) -> Outcome {
         let now = SystemTime::now();
         let (names, ticket) = self.ledger.change(|books| {
-            let before = books.tree.node(node).and_then(|node| node.place.clone());
+            let before = books.tree.node(node)?;
+            if before.baseline.as_ref().map(|base| &base.item) != of {
+                return None;
+            }
+            let before = before.place.clone();
+            books.tree.failed(node); // somebody else has the name, so that ours has no effect
             books.tree.keep_both(node, Some(item), now);
             let after = books.tree.node(node).and_then(|node| node.place.clone());
-            (before, after)
+            Some((before, after))
         });
+        let Some(names) = names else {
+            return Outcome::Again;
+        };
         if let (Some(before), Some(after)) = &names {
             tracing::warn!(
                 name = before.name,
@@ -98,6 +106,7 @@ impl Settle {
         if let Err(error) = ticket.durable().await {
             tracing::warn!(%error, "a conflict copy is not in the journal yet");
         }
+        Outcome::Done
     }
 
     /// Something that we do not know of holds the name that an item is to get: list the folder,

@@ -187,9 +187,11 @@ impl Taking<'_, '_> {
             }
             self.effects.nodes.push((id, true));
             self.effects.put.push(id);
+        } else {
+            // Both sides changed it: the version that we hold stays as it was, so that the upload
+            // meets a 412 and both contents are kept. One that is under way may come before it.
+            self.tree.put_off(&item.id);
         }
-        // Else both sides changed it: the version that we hold stays as it was, so that the
-        // upload meets a 412 and both contents are kept.
         true
     }
 

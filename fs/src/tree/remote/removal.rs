@@ -65,7 +65,7 @@ impl Tree {
             match self.by_item(&item.id).map(|node| node.id) {
                 Some(NodeId::ROOT) => self.withhold(NodeId::ROOT, now),
                 Some(id) => going.push(id),
-                None => {}
+                None => self.put_off_unknown(&item.id),
             }
         }
         going

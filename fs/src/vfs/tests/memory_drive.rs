@@ -251,6 +251,11 @@ impl MemoryDrive {
         state.add(&parent, name, Some(bytes.to_vec()))
     }
 
+    /// The item of a name in the mounted folder.
+    pub(super) fn find(&self, name: &str) -> Option<ItemId> {
+        self.state.lock().holder(&ItemId::new(ROOT), name)
+    }
+
     /// The service gives an item another tag.
     pub(super) fn retag(&self, id: &ItemId) {
         let mut state = self.state.lock();
@@ -545,7 +550,11 @@ impl Drive for MemoryDrive {
     }
 
     async fn update(&self, id: &ItemId, update: Update) -> Result<Item, DriveError> {
-        self.change(format!("update {id}"), |state| {
+        let what = match &update.place {
+            Some((_, name)) if update.replace => format!("update {id} over {name}"),
+            _ => format!("update {id}"),
+        };
+        self.change(what, |state| {
             state.item(id)?;
             if let Some((parent, name)) = &update.place {
                 state.parent_exists(parent)?;

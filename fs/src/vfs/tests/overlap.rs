@@ -48,7 +48,7 @@ fn event() -> impl Strategy<Value = Event> {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waits until all that is under way waits at the gate.
-async fn still(rig: &Rig) {
+pub(super) async fn still(rig: &Rig) {
     rig.outbox.resume();
     rig.outbox.retry();
     let end = Instant::now() + PATIENCE;
@@ -58,6 +58,17 @@ async fn still(rig: &Rig) {
         tokio::time::sleep(Duration::from_millis(1)).await;
         let waits = rig.drive.waiting().len() == rig.outbox.sending();
         calm = if waits { calm + 1 } else { 0 };
+    }
+}
+
+/// Waits until nothing is left to send, once the gate is open.
+pub(super) async fn quiet(rig: &Rig) {
+    let end = Instant::now() + PATIENCE;
+    while !rig.outbox.is_drained() || rig.vfs.status().seeking > 0 {
+        assert!(Instant::now() < end, "{}", left(rig));
+        still(rig).await;
+        rig.sync.round().await.expect("the drive is in memory");
+        rig.give_up_seeking();
     }
 }
 
@@ -101,13 +112,7 @@ async fn agree(events: Vec<Event>) {
         );
     }
     rig.drive.open_gate();
-    let end = Instant::now() + PATIENCE;
-    while !rig.outbox.is_drained() || rig.vfs.status().seeking > 0 {
-        assert!(Instant::now() < end, "{}", left(&rig));
-        still(&rig).await;
-        rig.sync.round().await.expect("the drive is in memory");
-        rig.give_up_seeking();
-    }
+    quiet(&rig).await;
     stop.cancel();
     sending.await.expect("it ends");
     let dump: Model = rig
