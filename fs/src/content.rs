@@ -11,6 +11,7 @@ pub mod eviction;
 pub mod fill;
 pub mod hash;
 pub mod intents;
+pub mod line;
 pub mod readahead;
 mod shelf;
 pub mod span;

@@ -221,8 +221,11 @@ async fn recover_state(settings: &Settings) -> Result<Recovery, Failure> {
         .nodename()
         .to_string_lossy()
         .into_owned();
-    let recovered =
-        tokio::task::spawn_blocking(move || recover(&dir, &host, &prefix, SystemTime::now())).await;
+    let durability = settings.writeback.durability;
+    let recovered = tokio::task::spawn_blocking(move || {
+        recover(&dir, &host, &prefix, durability, SystemTime::now())
+    })
+    .await;
     let state = settings.state_dir.display();
     match recovered {
         Ok(Ok(recovery)) => Ok(recovery),

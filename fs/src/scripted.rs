@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::content::hash::QuickXor;
 use crate::outbox::drain::{Outbox, OutboxConfig};
+use crate::outbox::journal::Durability;
 use crate::ports::{DeltaFrom, DeltaPage, Download, Drive, DriveError, Quota, Update, Upload};
 use crate::tree::{Baseline, ETag, Generation, Item, ItemFacet, ItemId, NodeId};
 use crate::vfs::{Budget, Vfs, VfsConfig, recover};
@@ -40,7 +41,14 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         let recovery = tokio::task::spawn_blocking(move || {
-            recover(&path, "host", "/mount", SystemTime::now()).unwrap()
+            recover(
+                &path,
+                "host",
+                "/mount",
+                Durability::Close,
+                SystemTime::now(),
+            )
+            .unwrap()
         })
         .await
         .unwrap();

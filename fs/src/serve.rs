@@ -25,7 +25,7 @@ use crate::control::{Facts, Socket, metrics, report::MountReport};
 use crate::daemon::Core;
 use crate::graph::DriveKind;
 use crate::mount::{self, MountError, Mounted, Place};
-use crate::settings::{Durability, Settings};
+use crate::settings::Settings;
 use crate::vfs::{NodeId, Vfs};
 
 /// How long the first listing of the root may hold up the start: a boot waits for us, and a
@@ -88,9 +88,6 @@ pub async fn run(
             return Err(failure);
         }
     };
-    if settings.writeback.durability == Durability::Fsync {
-        tracing::info!("durability = \"fsync\": this version seals at close all the same");
-    }
     let leave = rim.leave.clone();
     rim.list_root(&core.vfs, &stop).await;
     notify::ready();

@@ -15,6 +15,7 @@ use tuyun_chassis::settings::{Given, Loaded, Period, SettingsError, Size, Spec};
 
 pub use self::mode::Mode;
 pub use crate::graph::Timetable;
+pub use crate::outbox::journal::Durability;
 
 /// Where the settings come from.
 pub const SPEC: Spec = Spec {
@@ -223,17 +224,6 @@ pub struct Writeback {
     pub uploads: usize,
     /// How long a stop may wait for uploads that are under way.
     pub grace: Period,
-}
-
-/// From when on a change survives a power cut.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// When `close` returns.
-    #[default]
-    Close,
-    /// When `fsync` returns. This version keeps the stronger promise of `close` here, too.
-    Fsync,
 }
 
 /// The pictures over HTTP.

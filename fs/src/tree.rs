@@ -31,5 +31,5 @@ pub use node::{Baseline, Grave, Held, Kind, Node, Parked, Place, Trace};
 pub use own::YOUNG;
 pub use remote::{Effects, Scope, Terms, Withheld, Writing};
 pub use reply::Sent;
-pub use rows::{Batch, Stored, decode, encode};
+pub use rows::{Batch, Seal, Stored, decode, encode};
 pub use spelling::{is_odd, shown, shown_text, stored};

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
 
+use super::line;
 use super::shelf::sync_dir;
 use crate::tree::{ContentId, NodeId};
 
@@ -34,6 +34,9 @@ pub struct Intent {
     pub content: ContentId,
     /// The boot in which this was: bytes of an earlier one may be incomplete.
     pub boot: String,
+    /// It was closed, and that was acknowledged: it counts also when nothing was written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
 }
 
 /// A line of the log.
@@ -180,7 +183,7 @@ impl Intents {
             log.since = Some(Vec::new());
             log.open
                 .values()
-                .flat_map(|intent| encode(&Line::Begin(intent.clone())))
+                .flat_map(|intent| line::encode(&Line::Begin(intent.clone())))
                 .collect()
         };
         let written = self.write_aside(&lines);
@@ -213,25 +216,9 @@ impl Intents {
 }
 
 impl Log {
-    /// One line, in one write: a daemon that dies leaves it whole or not at all.
     fn append(&mut self, line: &Line) -> io::Result<()> {
-        let mut bytes = encode(line);
-        if self.ragged {
-            bytes.insert(0, b'\n');
-        }
-        let written = loop {
-            match self.file.write(&bytes) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
-        self.length += written as u64;
-        if let Some(last) = bytes[..written].last() {
-            self.ragged = *last != b'\n';
-        }
-        if written < bytes.len() {
-            return Err(io::ErrorKind::StorageFull.into()); // what else a file writes short for
-        }
+        let bytes = line::encode(line);
+        line::append(&self.file, &bytes, &mut self.length, &mut self.ragged)?;
         if let Some(since) = &mut self.since {
             since.extend_from_slice(&bytes);
         }
@@ -247,26 +234,11 @@ fn append_to(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn encode(line: &Line) -> Vec<u8> {
-    let json = serde_json::to_string(line).expect("numbers and text can always be JSON");
-    format!("{:016x} {json}\n", xxh3_64(json.as_bytes())).into_bytes()
-}
-
-fn decode(line: &[u8]) -> Option<Line> {
-    let (sum, json) = line.split_at_checked(17)?;
-    let sum = std::str::from_utf8(sum).ok()?.strip_suffix(' ')?;
-    let whole = u64::from_str_radix(sum, 16).ok()? == xxh3_64(json);
-    whole.then(|| serde_json::from_slice(json).ok())?
-}
-
 /// What is open at the end of a log, and how many lines are damaged.
 fn replay(text: &[u8]) -> (BTreeMap<ContentId, Intent>, usize) {
     let (mut open, mut damaged) = (BTreeMap::new(), 0);
-    for line in text
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-    {
-        match decode(line) {
+    for line in line::each(text) {
+        match line {
             Some(Line::Begin(intent)) => {
                 open.insert(intent.content, intent);
             }
@@ -291,6 +263,7 @@ mod tests {
             name: format!("line\nfeed {content}.jpg"),
             content: ContentId(content),
             boot: "boot 1".to_owned(),
+            closed: false,
         }
     }
 
@@ -392,7 +365,7 @@ mod tests {
             std::fs::metadata(dir.path().join("intents.log"))
                 .unwrap()
                 .len(),
-            encode(&Line::Begin(intent(1))).len() as u64
+            line::encode(&Line::Begin(intent(1))).len() as u64
         );
         intents.begin(intent(7)).unwrap();
         assert_eq!(reopen(dir.path()).1, [intent(1), intent(7)]);
@@ -436,7 +409,7 @@ mod tests {
             text in proptest::collection::vec(any::<u8>(), 0..300),
             cut in 0usize..400,
         ) {
-            let mut log: Vec<u8> = (1..=3).flat_map(|n| encode(&Line::Begin(intent(n)))).collect();
+            let mut log: Vec<u8> = (1..=3).flat_map(|n| line::encode(&Line::Begin(intent(n)))).collect();
             log.truncate(cut);
             log.extend(text);
             let (open, _) = replay(&log);

@@ -31,6 +31,8 @@ const BEYOND: u64 = 1 << 62;
 pub(super) struct Shelf {
     content: PathBuf,
     quarantine: PathBuf,
+    /// Of the disk that they are on. Open all the time, so that it hears of every failed write.
+    disk: File,
     /// The last number given out.
     pub(super) last: AtomicU64,
     /// One open file a content, as long as anybody holds it.
@@ -57,6 +59,7 @@ impl Shelf {
         let shelf = Self {
             content: state_dir.join("content"),
             quarantine: state_dir.join("quarantine"),
+            disk: File::open(state_dir)?,
             last: AtomicU64::new(0),
             open: Mutex::default(),
             durable: Mutex::default(),
@@ -107,6 +110,11 @@ impl Shelf {
             }
             other => other,
         }
+    }
+
+    /// Makes everything durable that was written to this disk, by whomever.
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.disk)?)
     }
 
     /// Makes the name of a content durable.

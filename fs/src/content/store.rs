@@ -20,7 +20,11 @@ use rustix::io::Errno;
 pub use super::blob::Blob;
 use super::hash::PIECE;
 use super::shelf::{Seen, Shelf};
-use crate::tree::ContentId;
+use crate::outbox::journal::Contents;
+use crate::tree::{ContentId, QuickXorHash};
+
+/// From so many contents on, one barrier for the whole disk is cheaper than one for each.
+const MANY: usize = 3;
 
 /// How much the kernel is asked to copy at once: a copy can be cut short no sooner than that.
 const COPY: usize = 64 * 1024 * 1024;
@@ -196,6 +200,15 @@ impl Store {
         Ok(moved)
     }
 
+    /// Whether a content is what was sealed, by size and hash.
+    ///
+    /// # Errors
+    /// The disk fails, so that it cannot be told.
+    pub fn is_whole(&self, id: ContentId, size: u64, hash: QuickXorHash) -> io::Result<bool> {
+        let blob = self.load(id)?;
+        Ok(blob.len()? == size && blob.quick_xor()? == (size, hash))
+    }
+
     /// Space on the disk that we may still use.
     ///
     /// # Errors
@@ -203,6 +216,21 @@ impl Store {
     pub fn free_bytes(&self) -> io::Result<u64> {
         let disk = rustix::fs::statvfs(self.shelf.root())?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+}
+
+impl Contents for Store {
+    fn make_durable(&self, contents: &[ContentId]) -> Vec<(ContentId, io::Error)> {
+        // One barrier for all of them. Which one it was that the disk refused, each tells itself.
+        if contents.len() >= MANY && self.shelf.sync_all().is_ok() {
+            return Vec::new();
+        }
+        let sync = |id: &ContentId| Some((*id, self.load(*id).and_then(|blob| blob.sync()).err()?));
+        contents.iter().filter_map(sync).collect()
+    }
+
+    fn remove(&self, content: ContentId) {
+        self.remove(content);
     }
 }
 

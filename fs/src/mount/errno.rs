@@ -24,6 +24,7 @@ pub(crate) fn errno(error: &VfsError) -> Errno {
         VfsError::Busy => Errno::EBUSY,
         VfsError::TooLarge => Errno::EFBIG,
         VfsError::NotSupported => Errno::EOPNOTSUPP,
+        VfsError::Journal(why) if why.full => Errno::ENOSPC,
         // The retries are spent, or the bytes are not those that were sealed.
         VfsError::Unreachable(_)
         | VfsError::TimedOut
@@ -50,6 +51,11 @@ mod tests {
             code: String::new(),
             message: String::new(),
         };
+        let failed = |full| CommitFailed {
+            why: "the disk's own words".into(),
+            full,
+            lost: false,
+        };
         let away = || DriveError::Unavailable {
             what: String::new(),
             retry_after: None,
@@ -73,7 +79,8 @@ mod tests {
                 libc::ENOSPC,
             ),
             (VfsError::from(io::Error::other("no number")), libc::EIO),
-            (VfsError::Journal(CommitFailed("full".into())), libc::EIO),
+            (VfsError::Journal(failed(false)), libc::EIO),
+            (VfsError::Journal(failed(true)), libc::ENOSPC),
             (VfsError::Busy, libc::EBUSY),
             (VfsError::InvalidArgument, libc::EINVAL),
             (VfsError::OtherDrive, libc::EXDEV),

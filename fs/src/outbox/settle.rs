@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use super::late::catch_up;
 use super::ledger::Ledger;
 use super::plan::{Step, sent};
-use crate::content::store::Store;
+use crate::content::store::{Blob, Store};
 use crate::ports::{Drive, DriveError, Update, Upload, UploadTarget};
 use crate::tree::{Grave, Held, Item, ItemFacet, ItemId, Node, NodeId, Parked, Sent, Tree};
 
@@ -196,14 +196,9 @@ impl Settle {
     ) -> Result<Item, DriveError> {
         let blob = self.store.load(held.content).map_err(DriveError::Disk)?;
         let file = blob.file();
-        let there = file.metadata().map_err(DriveError::Disk)?.len();
-        if there != held.size {
-            // Never send what is not what was sealed.
-            return Err(DriveError::Disk(std::io::Error::other(format!(
-                "content {} has {there} bytes, sealed were {}",
-                held.content, held.size
-            ))));
-        }
+        self.refuse_damaged(&blob, held)
+            .await
+            .map_err(DriveError::Disk)?;
         self.drive
             .upload(Upload {
                 target,
@@ -213,6 +208,27 @@ impl Settle {
                 modified,
             })
             .await
+    }
+
+    /// Never send what is not what was sealed.
+    async fn refuse_damaged(&self, blob: &Arc<Blob>, held: &Held) -> std::io::Result<()> {
+        let (reading, hashed) = (blob.clone(), held.hash.is_some());
+        let (size, hash) = tokio::task::spawn_blocking(move || {
+            if hashed {
+                reading.quick_xor().map(|(size, hash)| (size, Some(hash)))
+            } else {
+                reading.len().map(|size| (size, None))
+            }
+        })
+        .await
+        .map_err(std::io::Error::other)??;
+        if (size, hash) == (held.size, held.hash) {
+            return Ok(());
+        }
+        Err(std::io::Error::other(format!(
+            "content {} is not what was sealed: {size} bytes of {}",
+            held.content, held.size
+        )))
     }
 
     async fn confirm(

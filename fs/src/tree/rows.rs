@@ -3,9 +3,11 @@
 //! Rows are JSON: a row of an older program reads into a newer one, fields that are missing get
 //! their defaults, and a person with a hex viewer can save what a program cannot.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
-use super::{ContentId, Grave, ItemId, Node, NodeId};
+use super::{ContentId, Grave, Held, ItemId, Node, NodeId, QuickXorHash};
 
 /// Rows to write in one transaction.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,8 +20,26 @@ pub struct Batch {
     pub garbage: Vec<ContentId>,
     /// Content files to be removed at the next start, unless this run removes them itself.
     pub doomed: Vec<ContentId>,
+    /// Contents that get to the disk together with these rows.
+    pub seals: Vec<Seal>,
     /// Small facts of which there is one each.
-    pub facts: Vec<(&'static str, Option<Vec<u8>>)>,
+    pub facts: Vec<(Cow<'static, str>, Option<Vec<u8>>)>,
+}
+
+/// A content that gets to the disk together with the record that names it (design 5.1,
+/// invariant 1). What the node held before is kept until both are there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// Whose content it is.
+    pub node: NodeId,
+    /// The content file.
+    pub content: ContentId,
+    /// How many bytes.
+    pub size: u64,
+    /// Their hash.
+    pub hash: QuickXorHash,
+    /// What the node held before.
+    pub before: Option<Held>,
 }
 
 impl Batch {
@@ -30,6 +50,7 @@ impl Batch {
             && self.graves.is_empty()
             && self.garbage.is_empty()
             && self.doomed.is_empty()
+            && self.seals.is_empty()
             && self.facts.is_empty()
     }
 
@@ -39,12 +60,13 @@ impl Batch {
         self.graves.append(&mut other.graves);
         self.garbage.append(&mut other.garbage);
         self.doomed.append(&mut other.doomed);
+        self.seals.append(&mut other.seals);
         self.facts.append(&mut other.facts);
     }
 
     /// Adds a fact, or removes it.
     pub fn fact<T: Serialize>(&mut self, name: &'static str, value: Option<&T>) {
-        self.facts.push((name, value.map(encode)));
+        self.facts.push((Cow::Borrowed(name), value.map(encode)));
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::opened::{Opened, Source};
 use super::{Attr, HandleId, Kind, NodeId, OpenMode, SetAttr, Vfs, VfsError};
+use crate::outbox::journal::Durability;
 use crate::tree::Node;
 
 /// `OneDrive`'s limit for a file (`graph-api.md` 4.3).
@@ -156,25 +157,36 @@ impl Vfs {
         Ok(data.len())
     }
 
-    /// Makes what was written durable, and an upload possible: once this has returned, the
-    /// content is safe (invariant 1).
+    /// Makes what was written as safe as the operator wants it at a close (invariant 1): durable,
+    /// or with `durability = "fsync"` safe from the death of the daemon.
     ///
     /// # Errors
-    /// It is not durable.
-    pub async fn flush(self: &Arc<Self>, handle: HandleId) -> Result<(), VfsError> {
+    /// It is not.
+    pub async fn flush(&self, handle: HandleId) -> Result<(), VfsError> {
         let handle = self.handle(handle)?;
         if !handle.write {
             return Ok(());
         }
-        self.seal(&handle.file).await
+        let file = &handle.file;
+        if self.ledger.journal().durability() == Durability::Fsync && self.promise(file).await? {
+            return Ok(()); // sealed once the last handle is gone
+        }
+        self.seal(file).await
     }
 
-    /// The same as [`flush`](Self::flush): a seal is durable.
+    /// Makes what was written durable.
     ///
     /// # Errors
-    /// It is not durable.
-    pub async fn fsync(self: &Arc<Self>, handle: HandleId) -> Result<(), VfsError> {
-        self.flush(handle).await
+    /// It is not.
+    pub async fn fsync(&self, handle: HandleId) -> Result<(), VfsError> {
+        let handle = self.handle(handle)?;
+        if handle.write {
+            self.seal(&handle.file).await?;
+        }
+        match self.ledger.journal().durability() {
+            Durability::Close => Ok(()),
+            Durability::Fsync => Ok(self.ledger.journal().everything().durable().await?),
+        }
     }
 
     /// Closes. What was written since the last flush is sealed in the background.
@@ -186,6 +198,9 @@ impl Vfs {
         let Some(handle) = self.table.lock().handles.remove(&handle) else {
             return;
         };
+        if handle.write {
+            handle.file.end_writing();
+        }
         self.close(&handle.file);
     }
 
@@ -233,7 +248,7 @@ impl Vfs {
             if !known {
                 return Err(VfsError::NotFound);
             }
-            ticket.durable().await?;
+            ticket.promised().await?;
             self.ledger.wake.notify_one();
         }
         self.attr_now(id)

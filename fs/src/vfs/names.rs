@@ -28,7 +28,7 @@ impl Vfs {
             Ok::<_, VfsError>(books.tree.node(id).map(Attr::from))
         });
         let attr = made?.ok_or(VfsError::NotFound)?;
-        ticket.durable().await?;
+        ticket.promised().await?;
         self.ledger.wake.notify_one();
         Ok(attr)
     }
@@ -59,7 +59,7 @@ impl Vfs {
             self.ledger.feed.push(What::Delete { path });
         }
         self.forget_live(id);
-        ticket.durable().await?;
+        ticket.promised().await?;
         self.ledger.wake.notify_one();
         Ok(())
     }
@@ -83,7 +83,7 @@ impl Vfs {
         if let Some(path) = gone? {
             self.ledger.feed.push(What::DeletePrefix { path });
         }
-        ticket.durable().await?;
+        ticket.promised().await?;
         self.ledger.wake.notify_one();
         Ok(())
     }
@@ -132,24 +132,18 @@ impl Vfs {
             self.forget_live(gone);
         }
         self.tell_moved(moved, was, other);
-        ticket.durable().await?;
+        ticket.promised().await?;
         self.ledger.wake.notify_one();
         Ok(())
     }
 
-    /// Waits until every change of names so far is durable; they are, once acknowledged.
+    /// Waits until every change of names so far is durable. With `durability = "close"` they are,
+    /// once acknowledged.
     ///
     /// # Errors
     /// The journal cannot be written.
-    #[expect(
-        clippy::unused_async,
-        reason = "every operation is a future, so that waiting can come in"
-    )]
     pub async fn fsync_dir(&self) -> Result<(), VfsError> {
-        match self.ledger.journal().failing() {
-            Some(why) => Err(VfsError::Journal(why)),
-            None => Ok(()),
-        }
+        Ok(self.ledger.journal().everything().durable().await?)
     }
 
     fn tell_moved(&self, moved: NodeId, was: Option<String>, other: Option<NodeId>) {

@@ -38,10 +38,14 @@ pub(super) struct Opened {
     changed: AtomicBool,
     /// What is being written began from a content that the drive has replaced since.
     outdated: AtomicBool,
+    /// Closed, and acknowledged before it was sealed.
+    promised: AtomicBool,
 }
 
 struct Inner {
     handles: usize,
+    /// Handles that may write.
+    writers: usize,
     source: Source,
 }
 
@@ -52,10 +56,12 @@ impl Opened {
             gate: tokio::sync::Mutex::new(()),
             inner: Mutex::new(Inner {
                 handles: 0,
+                writers: 0,
                 source: Source::Unknown,
             }),
             changed: AtomicBool::new(false),
             outdated: AtomicBool::new(false),
+            promised: AtomicBool::new(false),
         }
     }
 
@@ -92,6 +98,14 @@ impl Opened {
         self.outdated.store(outdated, Ordering::Release);
     }
 
+    pub(super) fn promised(&self) -> bool {
+        self.promised.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_promised(&self, promised: bool) {
+        self.promised.store(promised, Ordering::Release);
+    }
+
     pub(super) fn changed(&self) -> bool {
         self.changed.load(Ordering::Acquire)
     }
@@ -103,6 +117,19 @@ impl Opened {
     pub(super) fn enter(&self) {
         let mut inner = self.inner.lock();
         inner.handles += 1;
+    }
+
+    pub(super) fn begin_writing(&self) {
+        self.inner.lock().writers += 1;
+    }
+
+    pub(super) fn end_writing(&self) {
+        self.inner.lock().writers -= 1;
+    }
+
+    /// Whether a handle is left that may write, and that will seal what it writes.
+    pub(super) fn is_being_written(&self) -> bool {
+        self.inner.lock().writers > 0
     }
 
     /// Takes a handle away; tells whether that was the last one.

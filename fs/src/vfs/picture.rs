@@ -48,6 +48,7 @@ impl Vfs {
         if attr.kind != Kind::File {
             return Err(VfsError::IsDirectory);
         }
+        self.keep_promise(attr.node).await?;
         let (held, baseline, mut tag) = {
             let mut books = self.ledger.books();
             let node = books.node(attr.node).ok_or(VfsError::NotFound)?;

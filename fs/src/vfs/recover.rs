@@ -3,14 +3,16 @@
 //! What cannot be made whole is moved aside with its data and reported; nothing that an
 //! application wrote is deleted here (invariant 4).
 
-use std::collections::{HashMap, HashSet};
+mod prove;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use crate::content::intents::{Intent, Intents};
 use crate::content::store::Store;
-use crate::outbox::journal::{Journal, JournalError};
+use crate::outbox::journal::{Contents, Durability, Journal, JournalError};
 use crate::outbox::ledger::Ledger;
 use crate::tree::{Batch, ContentId, Held, Kind, Node, NodeId, Place, Tree, conflict_name};
 
@@ -23,7 +25,7 @@ pub struct Recovery {
     /// What is open for writing.
     pub intents: Arc<Intents>,
     /// Facts by name.
-    pub facts: Vec<(String, Vec<u8>)>,
+    pub facts: BTreeMap<String, Vec<u8>>,
     /// What a person should know: each line one thing that was moved aside or saved.
     pub report: Vec<String>,
 }
@@ -32,8 +34,7 @@ impl Recovery {
     /// A fact.
     #[must_use]
     pub fn fact<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let (_, row) = self.facts.iter().find(|(key, _)| key == name)?;
-        crate::tree::decode(row).ok()
+        crate::tree::decode(self.facts.get(name)?).ok()
     }
 }
 
@@ -64,6 +65,7 @@ pub fn recover(
     state_dir: &Path,
     host: &str,
     prefix: &str,
+    durability: Durability,
     now: SystemTime,
 ) -> Result<Recovery, StartError> {
     let failed = |what| {
@@ -72,21 +74,17 @@ pub fn recover(
     };
     make_private(state_dir).map_err(failed("make it"))?;
     // The journal first: its lock keeps a second daemon away from everything else.
-    let store_cell: Arc<OnceLock<Arc<Store>>> = Arc::default();
-    let for_removal = store_cell.clone();
-    let (journal, recovered) = Journal::open(&state_dir.join("journal.redb"), move |content| {
-        if let Some(store) = for_removal.get() {
-            store.remove(content);
-        }
-    })?;
+    let contents: Arc<LateStore> = Arc::default();
+    let path = state_dir.join("journal.redb");
+    let (journal, mut recovered) = Journal::open(&path, durability, contents.clone())?;
     let store = Arc::new(Store::open(state_dir).map_err(failed("open the contents"))?);
-    let _ = store_cell.set(store.clone());
+    let _ = contents.0.set(store.clone());
     let (intents, open) = Intents::open(state_dir).map_err(failed("open the intent log"))?;
     let highest = recovered
-        .stored
         .nodes
-        .iter()
+        .values()
         .filter_map(|node| node.held.as_ref().map(|held| held.content))
+        .chain(recovered.seals.keys().copied())
         .chain(open.iter().map(|intent| intent.content))
         .chain(recovered.garbage.iter().copied())
         .max();
@@ -97,9 +95,14 @@ pub fn recover(
     let mut report: Vec<String> = recovered
         .damaged
         .iter()
-        .map(|row| format!("a damaged row of the journal was left out: {row}"))
+        .map(|row| {
+            format!(
+                "a damaged row of the journal was left out: {}: {}",
+                row.what, row.why
+            )
+        })
         .collect();
-    let tree = Tree::load(recovered.stored, host.to_owned(), now);
+    let tree = Tree::load(recovered.take_stored(), host.to_owned(), now);
     let ledger = Arc::new(Ledger::new(tree, journal, prefix));
     let mut start = Start {
         ledger: &ledger,
@@ -108,6 +111,8 @@ pub fn recover(
         report,
         now,
     };
+    let spare = start.prove(&recovered.seals);
+    recovered.garbage.extend(spare);
     start.reattach();
     start.examine(&open);
     start.drop_unsealed();
@@ -115,7 +120,7 @@ pub fn recover(
         .check_contents(&recovered.garbage, &open)
         .map_err(failed("list the contents"))?;
     report = start.report;
-    let garbage = recovered.garbage;
+    let garbage = recovered.garbage.into_iter().collect();
     let ((), _ticket) = ledger.change_with(|_| {
         (
             (),
@@ -136,6 +141,25 @@ pub fn recover(
         facts: recovered.facts,
         report,
     })
+}
+
+/// The store, once it is open: the journal is opened before it.
+#[derive(Default)]
+struct LateStore(OnceLock<Arc<Store>>);
+
+impl Contents for LateStore {
+    fn make_durable(&self, contents: &[ContentId]) -> Vec<(ContentId, std::io::Error)> {
+        match self.0.get() {
+            Some(store) => store.make_durable(contents),
+            None => Vec::new(), // nothing can have been sealed without it
+        }
+    }
+
+    fn remove(&self, content: ContentId) {
+        if let Some(store) = self.0.get() {
+            store.remove(content);
+        }
+    }
 }
 
 struct Start<'a> {
@@ -214,7 +238,7 @@ impl Start<'_> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
-        if torn.len()? == 0 {
+        if torn.len()? == 0 && !intent.closed {
             // Opened and never written: the content before it, if any, stays the newest.
             self.store.remove(intent.content);
             return Ok(());
@@ -223,6 +247,7 @@ impl Start<'_> {
         let copy = self.store.copy(&torn)?;
         copy.sync()?;
         let (size, hash) = copy.quick_xor()?;
+        let written = torn.stamp()?.modified;
         let now = self.now;
         let (saved, ticket) = self.ledger.change(|books| {
             if books.tree.node(intent.node).is_none() {
@@ -245,7 +270,7 @@ impl Start<'_> {
                 node.generation = node.generation.next();
                 let generation = node.generation;
                 node.size = size;
-                node.mtime = now;
+                node.mtime = written;
                 node.seal(Held {
                     content: copy.id(),
                     generation,
@@ -305,7 +330,11 @@ impl Start<'_> {
     }
 
     /// Contents against records: both ways.
-    fn check_contents(&mut self, garbage: &[ContentId], open: &[Intent]) -> std::io::Result<()> {
+    fn check_contents(
+        &mut self,
+        garbage: &BTreeSet<ContentId>,
+        open: &[Intent],
+    ) -> std::io::Result<()> {
         let on_disk: HashMap<ContentId, u64> = self
             .store
             .list()?

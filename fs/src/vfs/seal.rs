@@ -12,7 +12,15 @@ use super::{HandleId, NodeId, SMALL, Vfs, VfsError};
 use crate::content::intents::Intent;
 use crate::content::readahead::ReadAhead;
 use crate::content::store::Blob;
-use crate::tree::{Generation, Held, Node};
+use crate::outbox::journal::{CommitFailed, Ticket};
+use crate::tree::{Batch, Generation, Held, Node, QuickXorHash, Seal};
+
+/// Size and hash of a content.
+type Sum = (u64, QuickXorHash);
+
+/// Up to this size a content is hashed where it is asked for: it was just written, and takes less
+/// time than a way to another thread and back.
+const HASH_HERE: u64 = 256 * 1024;
 
 /// Before a seal that failed is tried again: a disk that is full needs somebody to make room.
 const SEAL_AGAIN: Duration = Duration::from_secs(1);
@@ -32,6 +40,39 @@ impl Vfs {
 
     /// Writes down that a content is being written, before anything is (invariant 2).
     fn intend(&self, file: &Opened, blob: &Blob) -> Result<(), VfsError> {
+        self.note(file, blob, false)
+    }
+
+    /// Writes down that what was written is to be sealed, and is acknowledged before it is: it
+    /// survives a kill, also when there is nothing in it.
+    pub(super) async fn promise(&self, file: &Opened) -> Result<bool, VfsError> {
+        let _gate = file.gate.lock().await;
+        match (file.changed(), file.source()) {
+            (true, Source::Live(blob)) => {
+                let noted = self.note(file, &blob, true);
+                file.set_promised(noted.is_ok());
+                noted.map(|()| true).or_else(|error| match error {
+                    VfsError::Disk(error) => {
+                        tracing::warn!(%error, "cannot note a close; it waits for the disk instead");
+                        Ok(false)
+                    }
+                    other => Err(other),
+                })
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Seals what was closed and acknowledged before it was: whoever asks for it now is to have it.
+    pub(super) async fn keep_promise(&self, id: NodeId) -> Result<(), VfsError> {
+        let file = self.table.lock().files.get(&id).cloned();
+        match file.filter(|file| file.promised()) {
+            Some(file) => self.seal(&file).await,
+            None => Ok(()),
+        }
+    }
+
+    fn note(&self, file: &Opened, blob: &Blob, closed: bool) -> Result<(), VfsError> {
         let place = {
             let books = self.ledger.books();
             if books.orphans.contains_key(&file.node) {
@@ -46,6 +87,7 @@ impl Vfs {
             name: place.name,
             content: blob.id(),
             boot: self.intents.this_boot().to_owned(),
+            closed,
         })?;
         Ok(())
     }
@@ -133,71 +175,29 @@ impl Vfs {
         }
     }
 
-    /// Seals what was written: bytes, then the record that names them, both durable.
-    pub(super) async fn seal(self: &Arc<Self>, file: &Arc<Opened>) -> Result<(), VfsError> {
-        if !file.changed() {
-            return Ok(());
-        }
-        // The seal goes on when whoever waits for it is gone: half a seal helps nobody.
-        let (this, file) = (self.clone(), file.clone());
-        self.tasks
-            .spawn(async move { this.seal_now(&file).await })
-            .await
-            .map_err(std::io::Error::other)?
-    }
-
-    async fn seal_now(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
+    /// Seals what was written: its bytes, and the record that names them. Once this has returned
+    /// they are as safe as the operator wants them, also where another close seals them.
+    pub(super) async fn seal(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
         let _gate = file.gate.lock().await;
         let (true, Source::Live(blob)) = (file.changed(), file.source()) else {
-            return Ok(());
+            // Whoever sealed it may have been told that it is not durable.
+            return match self.ledger.journal().failing() {
+                Some(why) => Err(VfsError::Journal(why)),
+                None => Ok(()),
+            };
         };
-        let written = blob.clone();
-        let (size, hash) = tokio::task::spawn_blocking(move || {
-            written.sync()?;
-            // Small files, which are nearly all, get their hash while they are in the page cache.
-            let size = written.len()?;
-            let hash = (size <= SMALL).then(|| written.quick_xor()).transpose()?;
-            Ok::<_, std::io::Error>((size, hash.map(|(_, hash)| hash)))
-        })
-        .await
-        .map_err(std::io::Error::other)??;
-        let now = SystemTime::now();
-        let (named, ticket) = self.ledger.change(|books| {
-            books.writing.remove(&file.node);
-            books.used.insert(blob.id(), now);
-            if file.outdated() {
-                // Two versions keep both: the file has the drive's content by now.
-                let held = Held {
-                    content: blob.id(),
-                    generation: Generation(1),
-                    size,
-                    hash,
-                };
-                return books.tree.insert_beside(file.node, held, now);
-            }
-            let replaced = books.tree.edit(file.node, now, |node| {
-                node.generation = node.generation.next();
-                node.size = size;
-                node.ctime = now;
-                let generation = node.generation;
-                node.seal(Held {
-                    content: blob.id(),
-                    generation,
-                    size,
-                    hash,
-                })
-            });
-            if let Some(Some(old)) = &replaced {
-                books.tree.discard(old.content);
-            }
-            replaced.map(|_| file.node)
-        });
-        let Some(named) = named else {
+        let sum = sum(blob.clone()).await?;
+        let Some((named, ticket)) = self.name(file, &blob, sum, SystemTime::now()) else {
             return Ok(()); // unlinked while open: there is nothing to keep
         };
         file.set_changed(false);
+        file.set_promised(false);
         file.set_source(Source::Sealed(blob.clone()));
-        ticket.durable().await?;
+        let sealed = match ticket.promised().await {
+            Err(error) if error.lost => self.seal_copy(file, &blob, sum, error).await,
+            other => other.map_err(VfsError::from),
+        };
+        sealed?;
         if let Err(error) = self.intents.end(blob.id()) {
             tracing::warn!(%error, "cannot write the intent log; a restart will look at one content more");
         }
@@ -208,6 +208,77 @@ impl Vfs {
         }
         self.ledger.wake.notify_one();
         Ok(())
+    }
+
+    /// Gives a written content to the node as its newest one. Bytes and record get to the disk
+    /// together (invariant 1). `None`: the file has no name any more.
+    fn name(
+        &self,
+        file: &Opened,
+        blob: &Blob,
+        (size, hash): Sum,
+        now: SystemTime,
+    ) -> Option<(NodeId, Ticket)> {
+        let held = |generation| Held {
+            content: blob.id(),
+            generation,
+            size,
+            hash: Some(hash),
+        };
+        let (named, ticket) = self.ledger.change_with(|books| {
+            books.writing.remove(&file.node);
+            books.used.insert(blob.id(), now);
+            let (node, before) = if file.outdated() {
+                // Two versions keep both: the file has the drive's content by now.
+                let beside = books
+                    .tree
+                    .insert_beside(file.node, held(Generation(1)), now);
+                (beside, None)
+            } else {
+                let replaced = books.tree.edit(file.node, now, |node| {
+                    node.generation = node.generation.next();
+                    node.size = size;
+                    node.ctime = now;
+                    node.seal(held(node.generation))
+                });
+                (replaced.is_some().then_some(file.node), replaced.flatten())
+            };
+            let mut batch = Batch::default();
+            batch.seals.extend(node.map(|node| Seal {
+                node,
+                content: blob.id(),
+                size,
+                hash,
+                before,
+            }));
+            (node, batch)
+        });
+        named.map(|named| (named, ticket))
+    }
+
+    /// The disk refused the bytes of a content that a record names by now. The page cache may
+    /// still have them: a copy that is still the same is sealed in its place.
+    async fn seal_copy(
+        &self,
+        file: &Arc<Opened>,
+        blob: &Arc<Blob>,
+        sealed: Sum,
+        refused: CommitFailed,
+    ) -> Result<(), VfsError> {
+        tracing::error!(node = %file.node, error = %refused, "the cache disk refused a content; it is copied");
+        let (store, from) = (self.store.clone(), blob.clone());
+        let copy = tokio::task::spawn_blocking(move || store.copy(&from))
+            .await
+            .map_err(std::io::Error::other)??;
+        if sum(copy.clone()).await? != sealed {
+            self.store.remove(copy.id());
+            return Err(refused.into());
+        }
+        let Some((_, ticket)) = self.name(file, &copy, sealed, SystemTime::now()) else {
+            return Ok(());
+        };
+        file.set_source(Source::Sealed(copy));
+        Ok(ticket.durable().await?)
     }
 
     /// Changes size and times as they are shown; not those of a newer content of the drive's.
@@ -255,6 +326,9 @@ impl Vfs {
     }
 
     pub(super) fn hand_out(&self, file: Arc<Opened>, read: bool, write: bool) -> HandleId {
+        if write {
+            file.begin_writing();
+        }
         let id = HandleId(self.next_handle.fetch_add(1, Ordering::Relaxed));
         let handle = Handle {
             file,
@@ -275,9 +349,10 @@ impl Vfs {
             .ok_or(VfsError::BadHandle)
     }
 
-    /// Takes a handle away, and seals what it leaves behind before the file counts as closed.
+    /// Takes a handle away, and seals what it leaves behind before the file counts as closed. What
+    /// another one is about to go on with is not sealed half: that would be a version of its own.
     pub(super) fn close(self: &Arc<Self>, file: &Arc<Opened>) {
-        if !file.changed() {
+        if !file.changed() || file.is_being_written() {
             self.leave(file);
             return;
         }
@@ -285,7 +360,10 @@ impl Vfs {
         self.tasks.spawn(async move {
             // Until it is sealed the file stays open here: what was written is what is read.
             let mut wait = SEAL_AGAIN;
-            while let Err(error) = this.seal_now(&file).await {
+            while let Err(error) = this.seal(&file).await {
+                if !file.changed() {
+                    break; // it has its record, which is written as soon as the disk is well
+                }
                 tracing::error!(node = %file.node, %error,
                     "cannot seal what was written; it stays in the intent log and is tried again");
                 tokio::time::sleep(wait).await;
@@ -330,4 +408,24 @@ impl Vfs {
             self.ledger.invalidate_node(id, true);
         }
     }
+}
+
+/// Size and hash of a content, before a record names it. Large ones are brought to the disk at the
+/// same time: the committer must not wait for them, since others wait for it (design 5.1).
+async fn sum(blob: Arc<Blob>) -> std::io::Result<Sum> {
+    let size = blob.len()?;
+    if size <= HASH_HERE {
+        return blob.quick_xor();
+    }
+    let syncing = (size > SMALL).then(|| {
+        let blob = blob.clone();
+        tokio::task::spawn_blocking(move || blob.sync())
+    });
+    let sum = tokio::task::spawn_blocking(move || blob.quick_xor());
+    let sum = sum.await.map_err(std::io::Error::other)?;
+    if let Some(syncing) = syncing {
+        // What the disk refuses here, it refuses the committer, too.
+        let _ = syncing.await.map_err(std::io::Error::other)?;
+    }
+    sum
 }

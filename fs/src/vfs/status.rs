@@ -59,7 +59,7 @@ impl Vfs {
     pub fn status(&self) -> Status {
         let sending = self.outbox.sending();
         let paused = self.outbox.paused().map(|pause| pause.why);
-        let journal_failing = self.ledger.journal().failing().map(|why| why.0.to_string());
+        let journal_failing = self.ledger.journal().failing().map(|why| why.to_string());
         let books = self.ledger.books();
         let tree = &books.tree;
         let mut status = Status {

@@ -2,6 +2,7 @@
 //! restart keeps.
 
 mod descriptions;
+mod durability;
 mod lost_replies;
 mod memory_drive;
 mod model;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::outbox::drain::OutboxConfig;
 use crate::outbox::feed::What;
+use crate::outbox::journal::Durability;
 use crate::sync::{Sync, SyncConfig};
 use crate::tree::{Baseline, Generation, ItemId};
 
@@ -50,9 +52,17 @@ impl Rig {
     }
 
     async fn start(dir: tempfile::TempDir, drive: Arc<MemoryDrive>) -> Self {
+        Self::start_with(dir, drive, Durability::Close).await
+    }
+
+    async fn start_with(
+        dir: tempfile::TempDir,
+        drive: Arc<MemoryDrive>,
+        durability: Durability,
+    ) -> Self {
         let path = dir.path().to_owned();
         let recovery = tokio::task::spawn_blocking(move || {
-            recover(&path, "host", "/mount", SystemTime::now()).unwrap()
+            recover(&path, "host", "/mount", durability, SystemTime::now()).unwrap()
         })
         .await
         .unwrap();

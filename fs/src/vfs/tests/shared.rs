@@ -208,3 +208,36 @@ proptest! {
         runtime.block_on(agree(events));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_closes_does_not_seal_what_a_writer_is_in_the_middle_of() {
+    let rig = Rig::new().await;
+    let (attr, writer) = rig
+        .vfs
+        .create(NodeId::ROOT, "a", 0o644, WRITE, false)
+        .await
+        .unwrap();
+    rig.vfs
+        .write(writer, 0, Bytes::from_static(b"half"))
+        .await
+        .unwrap();
+    assert_eq!(rig.get(NodeId::ROOT, "a").await.unwrap(), b"half");
+    let longer = SetAttr {
+        size: Some(9),
+        ..SetAttr::default()
+    };
+    rig.vfs
+        .set_attr(attr.node, longer, Some(writer))
+        .await
+        .unwrap();
+    rig.vfs.quiesce(Duration::from_secs(10)).await;
+    rig.drain().await;
+    rig.drive_has(&[]);
+    rig.vfs.flush(writer).await.unwrap();
+    rig.vfs.release(writer).await;
+    rig.drain().await;
+    rig.drive_has(&[("a", Some(b"half\0\0\0\0\0"))]);
+    let calls = rig.drive.calls();
+    assert_eq!(calls.last().map(String::as_str), Some("create a"));
+    assert_eq!(calls.iter().filter(|it| it.ends_with(" a")).count(), 1);
+}

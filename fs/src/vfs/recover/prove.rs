@@ -1,0 +1,121 @@
+//! Bytes against the seals that name them.
+//!
+//! A record and the bytes that it names go to the disk together, so a power cut may have left the
+//! record alone. Each such content is read: what is not what was sealed is put aside, and the
+//! node goes back to what it held before, which was kept for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use super::Start;
+use crate::tree::{ContentId, NodeId, Seal};
+
+impl Start<'_> {
+    /// Looks at the contents whose bytes were on their way when the last run ended. Returns what
+    /// was kept for the case that they had not got there, and is needed no more.
+    pub(super) fn prove(&mut self, seals: &BTreeMap<ContentId, Seal>) -> Vec<ContentId> {
+        let nodes: BTreeSet<NodeId> = seals.values().map(|seal| seal.node).collect();
+        let mut spare = Vec::new();
+        for node in nodes {
+            self.prove_node(node, seals, &mut spare);
+        }
+        spare
+    }
+
+    fn prove_node(
+        &mut self,
+        id: NodeId,
+        seals: &BTreeMap<ContentId, Seal>,
+        spare: &mut Vec<ContentId>,
+    ) {
+        let mut newest = self.sealed(id, seals);
+        while let Some(seal) = newest {
+            match self.is_there(seal) {
+                Ok(true) => {
+                    spare.extend(earlier(seal, seals));
+                    return;
+                }
+                Ok(false) => {
+                    self.go_back(seal);
+                    newest = self.sealed(id, seals);
+                }
+                // Unknown is not absent: whoever opens it will hear the same from the disk.
+                Err(error) => {
+                    self.report
+                        .push(format!("cannot read content {}: {error}", seal.content));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The seal of what a node holds, if that is one of these.
+    fn sealed<'a>(&self, id: NodeId, seals: &'a BTreeMap<ContentId, Seal>) -> Option<&'a Seal> {
+        let books = self.ledger.books();
+        let held = books.tree.node(id)?.held.as_ref()?;
+        seals.get(&held.content)
+    }
+
+    fn is_there(&self, seal: &Seal) -> io::Result<bool> {
+        match self.store.is_whole(seal.content, seal.size, seal.hash) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other,
+        }
+    }
+
+    fn go_back(&mut self, seal: &Seal) {
+        let now = self.now;
+        let (path, _ticket) = self.ledger.change(|books| {
+            let path = books.tree.path(seal.node).unwrap_or_default();
+            let drive_has_one = books
+                .tree
+                .node(seal.node)
+                .is_some_and(|node| node.baseline.is_some());
+            if seal.before.is_none() && !drive_has_one {
+                books.tree.remove(seal.node, true);
+                return path;
+            }
+            books.tree.edit(seal.node, now, |node| {
+                node.held.clone_from(&seal.before);
+                let before = seal.before.as_ref();
+                let drive = node.baseline.as_ref();
+                let (size, generation) = before
+                    .map(|held| (held.size, held.generation))
+                    .or_else(|| drive.map(|base| (base.size, base.generation)))
+                    .unwrap_or((node.size, node.generation));
+                (node.size, node.generation) = (size, generation);
+            });
+            path
+        });
+        let why = format!("the machine went down while {path} was being closed");
+        let line = match self.store.quarantine(seal.content, &why) {
+            Ok(kept) => format!(
+                "{why}; it is as it was before, and what was there of it is in {}",
+                kept.display()
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                format!("{why}; it is as it was before")
+            }
+            Err(error) => format!(
+                "{why}; it is as it was before, and content {} cannot be put aside: {error}",
+                seal.content
+            ),
+        };
+        self.report.push(line);
+    }
+}
+
+/// What a node held before a seal, and before that.
+fn earlier(seal: &Seal, seals: &BTreeMap<ContentId, Seal>) -> Vec<ContentId> {
+    let mut all = Vec::new();
+    let mut at = seal.before.as_ref();
+    while let Some(before) = at
+        && !all.contains(&before.content)
+    {
+        all.push(before.content);
+        at = seals
+            .get(&before.content)
+            .and_then(|seal| seal.before.as_ref());
+    }
+    all
+}

@@ -1,0 +1,230 @@
+//! What a kill and a power cut leave, with both promises that an operator can choose.
+
+use super::*;
+
+/// The state directory as it is at this moment: what a kill leaves. A power cut leaves less of it.
+fn left_behind(rig: &Rig) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_all(rig.dir.path(), copy.path());
+    copy
+}
+
+fn copy_all(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy_all(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// The content file of a node below a state directory.
+fn content_of(rig: &Rig, node: NodeId, dir: &tempfile::TempDir) -> std::path::PathBuf {
+    let held = rig.vfs.ledger().books().node(node).unwrap().held.clone();
+    let number = held.unwrap().content.0;
+    let [.., high, low, _] = number.to_be_bytes();
+    dir.path()
+        .join(format!("content/{high:02x}/{low:02x}/{number:016x}"))
+}
+
+fn quarantined(dir: &std::path::Path) -> Vec<Vec<u8>> {
+    let mut found: Vec<_> = std::fs::read_dir(dir.join("quarantine"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap() != "REPORT")
+        .map(|path| std::fs::read(path).unwrap())
+        .collect();
+    found.sort();
+    found
+}
+
+async fn start(dir: tempfile::TempDir, rig: &Rig) -> Rig {
+    Rig::start(dir, rig.drive.clone()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_without_its_bytes_gives_way_to_what_was_before() {
+    let rig = Rig::new().await;
+    let first = b"first content";
+    let node = rig.put(NodeId::ROOT, "a", first).await;
+    let handle = rig.vfs.open(node, WRITE).await.unwrap();
+    rig.vfs
+        .write(handle, 0, Bytes::from_static(b"second"))
+        .await
+        .unwrap();
+    // Between the barrier of the record and that of the bytes: what was before is still there.
+    let before = left_behind(&rig);
+    let kept = content_of(&rig, node, &before);
+    rig.vfs.flush(handle).await.unwrap();
+    let cut = left_behind(&rig);
+    let torn = content_of(&rig, node, &cut);
+    std::fs::write(&torn, b"sec").unwrap();
+    let number = kept.strip_prefix(before.path()).unwrap();
+    std::fs::copy(&kept, cut.path().join(number)).unwrap();
+
+    let after = start(cut, &rig).await;
+    assert_eq!(after.get(NodeId::ROOT, "a").await.unwrap(), first);
+    assert_eq!(quarantined(after.dir.path()), [b"sec"]);
+    assert_eq!(after.report.len(), 1, "{:?}", after.report);
+    assert!(
+        after.report[0]
+            .starts_with("the machine went down while a was being closed; it is as it was before"),
+        "{:?}",
+        after.report
+    );
+    // And that is where it stays: the record was put right.
+    let after = after.restart().await;
+    assert_eq!(after.report, [""; 0]);
+    assert_eq!(after.get(NodeId::ROOT, "a").await.unwrap(), first);
+    after.drain().await;
+    after.drive_has(&[("a", Some(first))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_file_without_its_bytes_was_never_closed() {
+    let rig = Rig::new().await;
+    let node = rig.put(NodeId::ROOT, "a", b"all of it").await;
+    let cut = left_behind(&rig);
+    std::fs::write(content_of(&rig, node, &cut), b"all").unwrap();
+    let after = start(cut, &rig).await;
+    assert!(matches!(
+        after.vfs.lookup(NodeId::ROOT, "a").await,
+        Err(VfsError::NotFound)
+    ));
+    assert_eq!(quarantined(after.dir.path()), [b"all"]);
+    after.drain().await;
+    after.drive_has(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_the_drive_whose_overwrite_did_not_get_to_the_disk_is_the_drives() {
+    let rig = Rig::new().await;
+    let node = rig.put(NodeId::ROOT, "a", b"on the drive").await;
+    rig.drain().await;
+    let later = SystemTime::now() + Duration::from_hours(2);
+    assert_eq!(rig.vfs.evict(later), 1);
+    rig.put(NodeId::ROOT, "b", b"").await; // the eviction is durable
+    let rewritten = rig.put(NodeId::ROOT, "a", b"new").await;
+    assert_eq!(rewritten, node);
+    let cut = left_behind(&rig);
+    std::fs::remove_file(content_of(&rig, node, &cut)).unwrap();
+    let after = start(cut, &rig).await;
+    assert_eq!(after.get(NodeId::ROOT, "a").await.unwrap(), b"on the drive");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_proven_is_not_doubted_and_leaves_nothing_behind() {
+    let rig = Rig::new().await;
+    let node = rig.put(NodeId::ROOT, "a", b"first").await;
+    let handle = rig.vfs.open(node, WRITE).await.unwrap();
+    for bytes in [&b"second"[..], b"third"] {
+        rig.vfs
+            .write(handle, 0, Bytes::copy_from_slice(bytes))
+            .await
+            .unwrap();
+        rig.vfs.flush(handle).await.unwrap();
+    }
+    let after = start(left_behind(&rig), &rig).await;
+    assert_eq!(after.report, [""; 0]);
+    assert_eq!(after.get(NodeId::ROOT, "a").await.unwrap(), b"thirdd");
+    let contents = after.vfs.store().list().unwrap();
+    assert_eq!(contents.len(), 1, "{contents:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_fsync_what_was_closed_survives_a_kill_at_any_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start_with(dir, Arc::default(), Durability::Fsync).await;
+    let make = async |name: &str, bytes: &'static [u8]| {
+        let (_, handle) = rig
+            .vfs
+            .create(NodeId::ROOT, name, 0o644, WRITE, false)
+            .await
+            .unwrap();
+        if !bytes.is_empty() {
+            rig.vfs
+                .write(handle, 0, Bytes::from_static(bytes))
+                .await
+                .unwrap();
+        }
+        rig.vfs.flush(handle).await.unwrap();
+        handle
+    };
+    make("open", b"closed, and not yet released").await;
+    make("empty", b"").await;
+    let released = make("released", b"sealed").await;
+    rig.vfs.release(released).await;
+    let root = NodeId::ROOT;
+    rig.vfs.mkdir(root, "made", 0o755).await.unwrap();
+    let flags = RenameFlags::default();
+    rig.vfs
+        .rename(root, "open", root, "renamed", flags)
+        .await
+        .unwrap();
+    make("gone", b"deleted").await;
+    rig.vfs.unlink(root, "gone").await.unwrap();
+
+    let after = start(left_behind(&rig), &rig).await;
+    let names: Vec<String> = {
+        let listed = after.vfs.list(root).await.unwrap();
+        let mut names: Vec<_> = listed.iter().map(|entry| entry.name.clone()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names, ["empty", "made", "released", "renamed"]);
+    assert_eq!(
+        after.get(root, "renamed").await.unwrap(),
+        b"closed, and not yet released"
+    );
+    assert_eq!(after.get(root, "empty").await.unwrap(), b"");
+    assert_eq!(after.get(root, "released").await.unwrap(), b"sealed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_fsync_an_fsync_waits_for_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start_with(dir, Arc::default(), Durability::Fsync).await;
+    let (_, handle) = rig
+        .vfs
+        .create(NodeId::ROOT, "a", 0o644, WRITE, false)
+        .await
+        .unwrap();
+    rig.vfs
+        .write(handle, 0, Bytes::from_static(b"bytes"))
+        .await
+        .unwrap();
+    rig.vfs.fsync(handle).await.unwrap();
+    // A power cut takes both logs, which nobody has waited for.
+    let cut = left_behind(&rig);
+    for log in ["changes.log", "intents.log"] {
+        std::fs::write(cut.path().join(log), b"").unwrap();
+    }
+    let after = start(cut, &rig).await;
+    assert_eq!(after.get(NodeId::ROOT, "a").await.unwrap(), b"bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_fsync_edges_get_what_was_closed_a_moment_ago() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start_with(dir, Arc::default(), Durability::Fsync).await;
+    let (_, handle) = rig
+        .vfs
+        .create(NodeId::ROOT, "a.gif", 0o644, WRITE, false)
+        .await
+        .unwrap();
+    rig.vfs
+        .write(handle, 0, Bytes::from_static(b"GIF89a"))
+        .await
+        .unwrap();
+    let path = tuyun_protocol::ImagePath::parse("/a.gif").unwrap();
+    assert!(matches!(
+        rig.vfs.picture(&path).await,
+        Err(VfsError::NotFound)
+    ));
+    rig.vfs.flush(handle).await.unwrap();
+    assert_eq!(rig.vfs.picture(&path).await.unwrap().size, 6);
+}
