@@ -169,6 +169,7 @@ pub fn plan(
         now,
         plan: Plan::default(),
         used: HashSet::new(),
+        inhabited: None,
     };
     if tree
         .node(NodeId::ROOT)
@@ -177,6 +178,15 @@ pub fn plan(
         return planner.plan; // the drive lacks the very folder: a person decides
     }
     for node in tree.pending() {
+        if planner.plan.steps.len() >= room {
+            return planner.plan;
+        }
+        if planner.is_too_new(node) {
+            break;
+        }
+        planner.consider(node);
+    }
+    for node in tree.pending_folders() {
         if planner.plan.steps.len() >= room {
             return planner.plan;
         }
@@ -199,9 +209,35 @@ struct Planner<'a, H> {
     now: SystemTime,
     plan: Plan,
     used: HashSet<Subject>,
+    /// Folders on the drive that something has yet to leave.
+    inhabited: Option<HashSet<&'a ItemId>>,
 }
 
-impl<H: Holds> Planner<'_, H> {
+impl<'a, H: Holds> Planner<'a, H> {
+    /// Whether a file, and with it everything that changed after it, has not been quiet for the
+    /// settle time: thousands that were just written are not looked at one by one each time. What
+    /// claims to be of the future is looked at, since the clock may have been set back.
+    fn is_too_new(&mut self, node: &Node) -> bool {
+        let since = node.pending_since.unwrap_or(self.now);
+        let due = since + self.settle;
+        let too_new = node.kind == Kind::File && since <= self.now && due > self.now;
+        if too_new {
+            self.plan.wake = Some(self.plan.wake.map_or(due, |wake| wake.min(due)));
+        }
+        too_new
+    }
+
+    /// A folder goes after everything that leaves it.
+    fn is_inhabited(&mut self, item: &ItemId) -> bool {
+        let tree = self.tree;
+        let inhabited = self.inhabited.get_or_insert_with(|| {
+            let deleted = tree.graves().map(|grave| &grave.parent);
+            let leaving = tree.pending().filter_map(|node| node.baseline.as_ref());
+            deleted.chain(leaving.map(|base| &base.parent)).collect()
+        });
+        inhabited.contains(item)
+    }
+
     fn consider(&mut self, node: &Node) {
         if node.parked.is_some() {
             return;
@@ -378,18 +414,7 @@ impl<H: Holds> Planner<'_, H> {
             return;
         }
         let folder = grave.kind == Kind::Directory;
-        let occupied = |parent: &ItemId, other: &ItemId| parent == item && other != item;
-        // A folder goes after everything that leaves it.
-        let inhabited = folder
-            && (self
-                .tree
-                .graves()
-                .any(|other| occupied(&other.parent, &other.item))
-                || self.tree.pending().any(|node| {
-                    node.baseline
-                        .as_ref()
-                        .is_some_and(|base| occupied(&base.parent, &base.item))
-                }));
+        let inhabited = folder && self.is_inhabited(item);
         // A file whose name a moved file waits for is replaced by that move.
         let replaced = !folder
             && self.tree.by_item(&grave.parent).is_some_and(|dir| {

@@ -27,6 +27,8 @@ pub struct Tree {
     /// The graves of what is sought under a name.
     pub(super) sought: HashMap<(ItemId, Fold), ItemId>,
     pending: BTreeSet<(SystemTime, NodeId)>,
+    /// The folders among them.
+    pending_folders: BTreeSet<(SystemTime, NodeId)>,
     next: u64,
     touched: BTreeSet<NodeId>,
     pub(super) touched_graves: BTreeSet<ItemId>,
@@ -56,6 +58,7 @@ impl Tree {
             taken: HashMap::new(),
             sought: HashMap::new(),
             pending: BTreeSet::new(),
+            pending_folders: BTreeSet::new(),
             next: NodeId::ROOT.0 + 1,
             touched: BTreeSet::new(),
             touched_graves: BTreeSet::new(),
@@ -140,6 +143,13 @@ impl Tree {
     /// All nodes that differ from the drive, those that differ the longest first.
     pub fn pending(&self) -> impl Iterator<Item = &Node> {
         self.pending.iter().filter_map(|(_, id)| self.nodes.get(id))
+    }
+
+    /// The folders among them.
+    pub fn pending_folders(&self) -> impl Iterator<Item = &Node> {
+        self.pending_folders
+            .iter()
+            .filter_map(|(_, id)| self.nodes.get(id))
     }
 
     /// All nodes.
@@ -389,6 +399,7 @@ impl Tree {
         };
         if let Some(since) = node.pending_since {
             self.pending.remove(&(since, id));
+            self.pending_folders.remove(&(since, id));
         }
         if let Some(place) = &node.place
             && let Some(names) = self.children.get_mut(&place.parent)
@@ -439,6 +450,9 @@ impl Tree {
         if pending {
             let since = *node.pending_since.get_or_insert(now);
             self.pending.insert((since, id));
+            if node.kind == Kind::Directory {
+                self.pending_folders.insert((since, id));
+            }
         } else {
             node.pending_since = None;
             node.parked = None;

@@ -442,3 +442,47 @@ fn the_tree_reads_back_from_its_rows() {
     };
     assert_eq!(again.node(id).unwrap().place, Some(place));
 }
+
+/// Counts what is asked of it.
+#[derive(Default)]
+struct Counting(std::cell::Cell<usize>);
+
+impl Holds for Counting {
+    fn busy(&self, _: &Subject) -> bool {
+        self.0.set(self.0.get() + 1);
+        false
+    }
+    fn until(&self, _: &Subject) -> Option<SystemTime> {
+        None
+    }
+}
+
+#[test]
+fn thousands_that_were_just_written_are_not_looked_at_one_by_one() {
+    let mut tree = tree(&[]);
+    for n in 0..1000 {
+        let pic = tree
+            .create(NodeId::ROOT, &format!("{n}.gif"), Kind::File, at(n))
+            .unwrap();
+        seal(&mut tree, pic, n, at(n));
+    }
+    tree.create(NodeId::ROOT, "2026", Kind::Directory, at(999))
+        .unwrap();
+    let looks = Counting::default();
+    let now = at(5) + Duration::from_millis(500);
+    let plan = plan(&tree, &looks, SETTLE, false, 100, now);
+    assert_eq!(
+        summary(&plan.steps),
+        [
+            "create R/0.gif",
+            "create R/1.gif",
+            "create R/2.gif",
+            "create R/3.gif",
+            "create R/4.gif",
+            "mkdir R/2026"
+        ]
+    );
+    assert_eq!(plan.wake, Some(at(6)));
+    // What is due, and the first that is not.
+    assert!(looks.0.get() < 50, "{} looks", looks.0.get());
+}
