@@ -13,7 +13,7 @@ BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
 .PHONY: help deps build demo demo-check test check-format check-lints check-units \
-	check-supervisor check-helper check-peers gauntlet gauntlet-g6 bench-requests deny install uninstall clean
+	check-supervisor check-helper check-peers gauntlet gauntlet-g6 bench-durability bench-requests deny install uninstall clean
 
 help:
 	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
@@ -21,6 +21,7 @@ help:
 	@echo 'make deps       install what a Debian lacks for both, or say what is missing'
 	@echo 'make gauntlet   the long runs of the reliability gates; each may be interrupted and resumed'
 	@echo 'make bench-requests   what each action costs the drive, beside rclone'
+	@echo 'make bench-durability   what the promise of a close costs, beside a plain folder'
 	@echo 'make build      the three programs, as they are shipped'
 	@echo 'make install    programs, units, mount helper [PREFIX=/usr/local] [DESTDIR=]'
 	@echo 'make deny       licences and sources of all dependencies (needs cargo-deny)'
@@ -76,6 +77,10 @@ gauntlet-g6:
 	cargo build --workspace --bins --locked
 	GAUNTLET_ROUNDS=$(G6_ROUNDS) cargo test --package tuyun-tests --test gauntlet --locked \
 		-- --nocapture --test-threads 1 g6
+
+bench-durability:
+	@packaging/check/deps.sh test
+	@tests/bench/durability.sh
 
 bench-requests:
 	@packaging/check/deps.sh test

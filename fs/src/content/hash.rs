@@ -6,10 +6,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::buffer::spare_capacity;
 
 use crate::tree::QuickXorHash;
 
@@ -20,8 +20,9 @@ const PERIOD: usize = 160;
 const SHIFT: usize = 11;
 
 /// How much of a file is read at once: enough that the calls do not show, little enough to stay
-/// in a processor's own cache.
-pub(super) const PIECE: usize = 256 * 1024;
+/// in a processor's own cache, and to come from the allocator's own store: from 128 KiB on it asks
+/// the kernel for fresh pages each time.
+pub(super) const PIECE: usize = 64 * 1024;
 
 /// The hash of bytes that come in pieces.
 #[derive(Clone, Debug)]
@@ -105,7 +106,7 @@ pub(super) fn each_piece(
     size: Option<u64>,
     mut show: impl FnMut(&[u8]),
 ) -> io::Result<u64> {
-    let mut piece = vec![0; PIECE];
+    let mut piece = Vec::with_capacity(PIECE);
     let mut at = 0;
     loop {
         let left = size.map_or(u64::MAX, |size| size - at);
@@ -113,15 +114,17 @@ pub(super) fn each_piece(
         if want == 0 {
             return Ok(at);
         }
-        match file.read_at(&mut piece[..want], at) {
+        piece.clear();
+        match rustix::io::pread(file, spare_capacity(&mut piece), at) {
             Ok(0) if size.is_some() => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(0) => return Ok(at),
             Ok(read) => {
+                let read = read.min(want); // the file may go on behind what is asked for
                 show(&piece[..read]);
                 at += read as u64;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -145,6 +148,8 @@ pub fn from_base64(text: &str) -> Option<QuickXorHash> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -213,7 +213,7 @@ struct Planner<'a, H> {
     inhabited: Option<HashSet<&'a ItemId>>,
 }
 
-impl<'a, H: Holds> Planner<'a, H> {
+impl<H: Holds> Planner<'_, H> {
     /// Whether a file, and with it everything that changed after it, has not been quiet for the
     /// settle time: thousands that were just written are not looked at one by one each time. What
     /// claims to be of the future is looked at, since the clock may have been set back.

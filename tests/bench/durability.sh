@@ -1,0 +1,69 @@
+#!/bin/bash
+# What the promise of a close costs: files of 100 KB, created, written and closed in the mounted folder,
+# beside the same on a plain folder of the same disk. With `durability = "close"` the plain files are
+# fsynced, with "fsync" they are not: both sides promise the same.
+#
+#   durability.sh [rounds] [files]     default: 5 400
+#
+# Each round does both sides in turn, so that what else the machine does hits both; the median of
+# the rounds' ratios counts. Prints a table for docs/benchmarks.md. Needs root and /dev/fuse.
+set -u -o pipefail
+# shellcheck source=packaging/check/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../packaging/check/lib.sh"
+
+rounds=${1:-5}
+files=${2:-400}
+# What an image host's pictures are like after its thumbnailer.
+bytes=100000
+
+needs_root_and_fuse "measuring writes"
+needs_programs "measuring writes" awk sort
+
+PROGRAMS_DIR=$("$top/packaging/check/target-dir.sh")/release
+export PROGRAMS_DIR
+(cd "$top" && cargo build --release --locked --package tuyunfs --package graph-emulator \
+    --package tuyun-tests --bins) || die "the programs do not build"
+
+make_work
+trap end_world EXIT
+
+median() { sort -g | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
+
+# measure <durability> <writers> <round>: microseconds a file, plain and mounted.
+measure() {
+    local durability=$1 writers=$2 round=$3 plain mounted fsync=()
+    [ "$durability" = fsync ] || fsync=(--fsync)
+    plain=$("$PROGRAMS_DIR/writers" "$work/plain/$durability-$writers-$round" "$files" "$writers" \
+        "$bytes" "${fsync[@]}") || die "plain writes fail"
+    mounted=$("$PROGRAMS_DIR/writers" "$point/$writers-$round" "$files" "$writers" "$bytes") ||
+        die "writes into the folder fail"
+    echo "$plain $mounted"
+}
+
+mkdir "$work/plain"
+start_cloud
+echo "| durability | writers | plain, µs a file | mounted, µs a file | plain ÷ mounted |"
+echo "|---|---|---|---|---|"
+for durability in close fsync; do
+    point=$work/$durability
+    mkdir "$point"
+    write_tuyunfs_settings "$work/$durability.toml" "$work/state-$durability" "$point"
+    # Uploads would take part of the processor: what is measured is what a program waits for.
+    sed -i "s/^\[writeback\]/&\ndurability = \"$durability\"\nsettle = \"1h\"/;
+        s/^grace = .*/grace = \"1s\"/" "$work/$durability.toml"
+    sign_in "$work/$durability.toml"
+    start tuyunfs "$PROGRAMS_DIR/tuyunfs" mount --config "$work/$durability.toml"
+    mounted=$started
+    ready tuyunfs "$mounted" "$metrics_url/readyz"
+    for writers in 1 8; do
+        measure "$durability" "$writers" warm-up >"$work/none"
+        for round in $(seq "$rounds"); do
+            measure "$durability" "$writers" "$round"
+        done >"$work/figures"
+        printf '| %s | %s | %s | %s | %s |\n' "$durability" "$writers" \
+            "$(awk '{ print $1 }' "$work/figures" | median)" \
+            "$(awk '{ print $2 }' "$work/figures" | median)" \
+            "$(awk '{ printf "%.2f\n", $1 / $2 }' "$work/figures" | median)"
+    done
+    stop "$mounted" || die "tuyunfs ended badly"
+done
