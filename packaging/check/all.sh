@@ -58,7 +58,7 @@ tests() {
 }
 
 peers() {
-    (needs_root_and_fuse "rclone's view of the emulator") || return
+    (needs_root_and_fuse "other clients' view of the emulator") || return
     EMULATOR_BIN=$PROGRAMS_DIR/graph-emulator tests/emulator/peers.sh
 }
 
@@ -70,7 +70,7 @@ PROGRAMS_DIR=$(packaging/check/target-dir.sh)/debug
 export PROGRAMS_DIR
 phase "tests" tests
 phase "examples in the documentation" cargo test --workspace --doc --locked
-phase "the emulator, judged by rclone" peers
+phase "the emulator, judged by other clients" peers
 phase "systemd units" packaging/check/units.sh
 phase "Supervisor" packaging/check/supervisor.sh
 phase "mount helper" packaging/check/helper.sh

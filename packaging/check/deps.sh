@@ -29,6 +29,7 @@ fuser                               psmisc
 redis-server                        redis-server
 php                                 php-cli
 rclone                              rclone
+onedrive                            onedrive
 supervisord                         supervisor
 systemd-analyze                     systemd
 "

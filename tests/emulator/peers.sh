@@ -1,10 +1,11 @@
 #!/bin/bash
-# Does the emulator pass as OneDrive for a client that nobody here wrote?
+# Does the emulator pass as OneDrive for clients that nobody here wrote?
 #
-# Points Debian's rclone at it under the service's own host names: a mount namespace with its own
-# hosts file, a network namespace with its own port 443, and the emulator's authority as the only
-# one that is trusted. Needs root, rclone, fuse3, curl, iproute2 and util-linux; says which is
-# missing. The emulator is $EMULATOR_BIN, or is built with cargo.
+# Points Debian's rclone and Debian's onedrive client at it under the service's own host names: a
+# mount namespace with its own hosts file and list of authorities, a network namespace with its own port
+# 443, and the emulator's authority as the only one that is trusted. Needs root, rclone, onedrive, fuse3,
+# curl, iproute2 and util-linux; says which is missing. (A third client, Apache OpenDAL, is a
+# library: tests/it/opendal.rs.) The emulator is $EMULATOR_BIN, or is built with cargo.
 #
 # Prints one line for each step and ends with "N passed, N failed".
 set -u -o pipefail
@@ -24,11 +25,11 @@ find_tools() {
     [ "$(id -u)" = 0 ] || die "must run as root (it makes namespaces and mounts)"
     local missing=()
     local tool
-    for tool in rclone curl unshare ip mount timeout fusermount3 mountpoint; do
+    for tool in rclone onedrive curl unshare ip mount timeout fusermount3 mountpoint; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     [ ${#missing[@]} = 0 ] ||
-        die "missing: ${missing[*]} (Debian: apt-get install rclone curl util-linux iproute2 mount fuse3)"
+        die "missing: ${missing[*]} (Debian: apt-get install rclone onedrive curl util-linux iproute2 mount fuse3)"
     [ -e /dev/fuse ] || die "missing: /dev/fuse (modprobe fuse)"
 }
 
@@ -72,6 +73,9 @@ cat >"$work/hosts" <<'HOSTS'
 127.0.0.1 login.chinacloudapi.cn microsoftgraph.chinacloudapi.cn contoso-my.sharepoint.cn
 HOSTS
 mount --bind "$work/hosts" /etc/hosts || die "cannot bind a hosts file"
+# libcurl looks here, whatever OpenSSL is told; the emulator writes it when it starts.
+: >"$work/ca.pem"
+mount --bind "$work/ca.pem" /etc/ssl/certs/ca-certificates.crt || die "cannot bind the authorities"
 unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy
 export HOME=$work XDG_CONFIG_HOME=$work XDG_CACHE_HOME=$work
 export RCLONE_CONFIG=$work/rclone.conf SSL_CERT_FILE=$work/ca.pem SSL_CERT_DIR=$work/none
@@ -302,6 +306,55 @@ purged() {
         rc deletefile od:patience.txt && [ -z "$(rc lsf od:)" ]
 }
 
+# The onedrive client has its own application and its own words for the settings; what it sends goes
+# through libcurl, which trusts the system's list of authorities.
+onedrive_settings() {
+    local confdir=$1
+    mkdir -p "$confdir" || return 1
+    control -H 'Content-Type: application/json' \
+        -d '{"client_id":"d50ca740-c83f-4d1b-b616-12c519384f0c"}' "$control_url/token" |
+        field refresh_token | tr -d '\n' >"$confdir/refresh_token" || return 1
+    [ -s "$confdir/refresh_token" ] || return 1
+    [ "$profile" != library ] || echo "drive_id = \"$(field drive_id <"$work/ready")\"" >"$confdir/config"
+}
+
+# od <settings> <folder>: one round.
+od() {
+    timeout "$limit" onedrive --confdir "$1" --syncdir "$2" --synchronize
+}
+
+synced_up() {
+    rm -rf "$work/up" "$work/up.conf"
+    mkdir -p "$work/up/deep/er" || return 1
+    echo "from the onedrive client" >"$work/up/deep/er/it's 图片.txt"
+    # Above four megabytes it opens an upload session.
+    head -c 4500000 /dev/urandom >"$work/up/deep/large.bin"
+    onedrive_settings "$work/up.conf" && od "$work/up.conf" "$work/up" || return 1
+    arrives "deep/er/it's%20%E5%9B%BE%E7%89%87.txt" "$work/up/deep/er/it's 图片.txt" &&
+        arrives deep/large.bin "$work/up/deep/large.bin"
+}
+
+synced_down() {
+    rm -rf "$work/down" "$work/down.conf"
+    mkdir -p "$work/down" || return 1
+    onedrive_settings "$work/down.conf" && od "$work/down.conf" "$work/down" &&
+        diff -r "$work/up" "$work/down"
+}
+
+changes_of_rclone_synced() {
+    rc copyto "$work/second" od:deep/new.txt && rc copyto --ignore-times "$work/second" od:deep/large.bin &&
+        od "$work/down.conf" "$work/down" && cmp "$work/down/deep/new.txt" "$work/second" &&
+        cmp "$work/down/deep/large.bin" "$work/second"
+}
+
+# What it fetches counts for nothing new afterwards, on either side.
+nothing_left_to_sync() {
+    local before
+    before=$(count put_content) || return 1
+    od "$work/down.conf" "$work/down" || return 1
+    [ "$(count put_content)" = "$before" ] && rc check --download "$work/down" od: && rc purge od:deep
+}
+
 about() {
     rc about od: --json | grep -q '"total": 1099511627776'
 }
@@ -335,6 +388,15 @@ for profile in $profiles; do
     step "removes through the mount" removed_through_mount
     step "unmounts" unmounted
     step "purges everything" purged
+    # It knows no drive without delta, and takes changes without paths for none of its own.
+    if [ "$profile" != china ]; then
+        control -X PATCH -H 'Content-Type: application/json' -d '{"delta_tells_paths":true}' \
+            "$control_url/settings" >/dev/null || die "the emulator's control does not take settings"
+        step "onedrive sends a tree" synced_up
+        step "onedrive fetches it" synced_down
+        step "onedrive follows what rclone changes" changes_of_rclone_synced
+        step "onedrive has nothing to do the second time" nothing_left_to_sync
+    fi
     stop
 done
 

@@ -49,6 +49,9 @@ struct Args {
     /// The storage host overlooks tokens, as it did for clients of 2022.
     #[arg(long)]
     storage_takes_tokens: bool,
+    /// Changes tell the path of an item's folder, as older clients expect it.
+    #[arg(long)]
+    delta_tells_paths: bool,
     /// Device codes approve themselves at the first poll; the sign-in page always does.
     #[arg(long)]
     auto_approve: bool,
@@ -65,6 +68,7 @@ impl Args {
         };
         settings.auto_approve = !self.ask;
         settings.storage_takes_tokens = self.storage_takes_tokens;
+        settings.delta_tells_paths = self.delta_tells_paths;
         settings.device_approved_at_poll = u32::from(self.auto_approve);
         Options {
             profile: self.profile,

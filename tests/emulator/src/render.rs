@@ -165,7 +165,7 @@ impl Scene<'_> {
             return reference.into();
         };
         reference.insert("id".into(), parent.id.as_str().into());
-        if form == Form::Full {
+        if form == Form::Full || self.settings.delta_tells_paths {
             let path = encode_path(&self.drive.path(&parent.id));
             let base = if self.drive.switches.personal {
                 "/drive/root:".to_owned()

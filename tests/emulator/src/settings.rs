@@ -79,6 +79,9 @@ pub struct Settings {
     pub ignore_range: bool,
     /// The storage host overlooks an `Authorization` header, as it did for clients of 2022.
     pub storage_takes_tokens: bool,
+    /// Changes tell the path of an item's folder. The documentation says that they do not; clients
+    /// for which they did are in use, and take a change without one for none of theirs.
+    pub delta_tells_paths: bool,
     /// Pings of the notification socket.
     pub push_ping_ms: u64,
 }
@@ -119,6 +122,7 @@ impl Default for Settings {
             hide_hashes: false,
             ignore_range: false,
             storage_takes_tokens: false,
+            delta_tells_paths: false,
             push_ping_ms: 25_000,
         }
     }

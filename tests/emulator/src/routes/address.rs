@@ -1,7 +1,9 @@
 //! Reading Graph's URLs: which drive, which item, what to do with it.
 //!
 //! The colon forms cannot be told apart by an ordinary router, and the names inside them must be
-//! decoded segment by segment, once. So the raw path is read here by hand.
+//! decoded once. So the raw path is read here by hand. An encoded slash parts names as a plain one
+//! does, and may stand behind a `.` in front: the `onedrive` client for Linux addresses everything
+//! as `.%2Fa%2Fb`.
 
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -203,7 +205,11 @@ impl Reader<'_> {
         if path.is_empty() {
             return Ok(Vec::new());
         }
-        path.split('/').map(|raw| self.name(decode(raw)?)).collect()
+        let path = path.strip_prefix(".%2F").unwrap_or(path);
+        decode(path)?
+            .split('/')
+            .map(|name| self.name(name.to_owned()))
+            .collect()
     }
 
     fn quoted(&self, text: &str) -> Result<Vec<String>, Refusal> {
@@ -227,7 +233,7 @@ impl Reader<'_> {
 
     /// An empty segment is a trailing slash; dots do not climb.
     fn name(&self, name: String) -> Result<String, Refusal> {
-        if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+        if name.is_empty() || name == "." || name == ".." {
             return Err(bad_path());
         }
         Ok(if self.plus_is_space {
@@ -390,6 +396,12 @@ mod tests {
                 "/v1.0/drives/b!x/items/A!1/children('it''s')/content",
                 id(),
                 &["it's"],
+                Action::Content,
+            ),
+            (
+                "/v1.0/drives/b!x/root:/.%2Fa%2Fb%20c.txt:/content",
+                None,
+                &["a", "b c.txt"],
                 Action::Content,
             ),
             (

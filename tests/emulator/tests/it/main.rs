@@ -7,6 +7,7 @@ mod drives;
 mod faults;
 mod items;
 mod names;
+mod opendal;
 mod push;
 mod quirks;
 mod signin;
