@@ -171,9 +171,11 @@ impl Settle {
                     Ok(_) if !self.wants(node, parent, name) => return Ok(Outcome::Again),
                     Ok(item) if item.facet == ItemFacet::Folder => {
                         // Made by another client, or by us with the reply lost: it may have
-                        // children that we do not know of.
-                        self.take(node, &item, Sent::Nothing, |node| node.listed = false)
-                            .await;
+                        // children that we do not know of. They are fetched here, so that no
+                        // program that works in its new folder has to wait for the drive.
+                        let children = self.drive.children(&item.id).await?;
+                        self.take(node, &item, Sent::Nothing, |_| {}).await;
+                        self.reappear(&children).await;
                         return Ok(Outcome::Done);
                     }
                     Ok(item) => return Ok(self.both(node, None, &item).await),

@@ -36,9 +36,18 @@ impl Tree {
         }
     }
 
-    /// Notes that the request has ended, with a reply or without.
+    /// Notes that the request has ended, with a reply or without. With one, what it made is known,
+    /// and nothing of it has to be sought.
     pub fn ended(&mut self, id: NodeId) {
         self.under_way.remove(&id);
+        let made = self.node(id).and_then(|node| node.baseline.as_ref());
+        let sought = made
+            .and_then(|base| self.sought_at(&base.parent, &base.name))
+            .filter(|grave| grave.of == Some(id))
+            .map(|grave| grave.item.clone());
+        if let Some(sought) = sought {
+            self.set_grave(sought, None);
+        }
     }
 
     /// Notes that no request is under way any more.

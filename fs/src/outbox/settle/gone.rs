@@ -213,13 +213,20 @@ impl Settle {
         Ok(Outcome::Done)
     }
 
+    /// Brings in what was found and belongs to nobody here. What somebody has by now was seen too long
+    /// ago: a request of ours may have moved it since, and rounds tell of it in their order.
     pub(super) async fn reappear(&self, items: &[Item]) {
         let now = SystemTime::now();
         let (effects, ticket) = self.ledger.change(|books| {
             let Books { tree, writing, .. } = books;
             let writing = |id| writing.contains(&id);
+            let strangers: Vec<Item> = items
+                .iter()
+                .filter(|item| tree.by_item(&item.id).is_none())
+                .cloned()
+                .collect();
             tree.apply(
-                items,
+                &strangers,
                 crate::tree::Scope::Round,
                 Terms::plain(&writing),
                 now,

@@ -155,3 +155,32 @@ async fn what_somebody_else_put_under_the_name_meanwhile_is_left_alone() {
     rig.drive_has(&[("a.gif", Some(b"theirs"))]);
     assert_eq!(rig.get(NodeId::ROOT, "a.gif").await.unwrap(), b"theirs");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_whose_making_nobody_answered_for_is_never_waited_for() {
+    let rig = Rig::new().await;
+    rig.sync.round().await.unwrap();
+    assert_eq!(rig.vfs.list(NodeId::ROOT).await.unwrap().len(), 0);
+    let made = rig.vfs.mkdir(NodeId::ROOT, "day", 0o755).await.unwrap();
+    send_in_vain(&rig).await;
+    let there = rig.drive.find("day").unwrap();
+    rig.drive
+        .put(&there.to_string(), "theirs", b"another client's");
+    calm(&rig).await;
+    rig.drive.set_offline(true);
+    rig.put(made.node, "ours", b"written at once").await;
+    assert_eq!(
+        rig.get(made.node, "ours").await.unwrap(),
+        b"written at once"
+    );
+    let mut names: Vec<String> = rig
+        .vfs
+        .list(made.node)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
+    names.sort();
+    assert_eq!(names, ["ours", "theirs"]);
+}

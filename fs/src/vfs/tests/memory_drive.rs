@@ -54,6 +54,8 @@ pub(super) enum Quirk {
     NoListings,
     /// Listings go on showing what was deleted.
     Lingering,
+    /// What is seen under a name waits at the gate, and is old when it arrives.
+    SlowLooks,
 }
 
 #[derive(Default)]
@@ -455,10 +457,25 @@ impl Drive for MemoryDrive {
     }
 
     async fn child(&self, folder: &ItemId, name: &str) -> Result<Item, DriveError> {
-        let mut state = self.state.lock();
-        state.call(format!("child {name}"))?;
-        let id = state.holder(folder, name).ok_or(DriveError::NotFound)?;
-        state.item(&id)
+        let (seen, slow) = {
+            let mut state = self.state.lock();
+            state.call(format!("child {name}"))?;
+            let holder = state.holder(folder, name).ok_or(DriveError::NotFound);
+            let seen = holder.and_then(|id| state.item(&id));
+            (seen, state.quirks.contains(&Quirk::SlowLooks))
+        };
+        if slow {
+            match self.fate(&format!("look {name}")).await {
+                Fate::Answer | Fate::Late => {}
+                Fate::LoseRequest | Fate::LoseReply => {
+                    return Err(DriveError::Unavailable {
+                        what: "lost on the way".into(),
+                        retry_after: None,
+                    });
+                }
+            }
+        }
+        seen
     }
 
     async fn children(&self, folder: &ItemId) -> Result<Vec<Item>, DriveError> {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::memory_drive::Fate;
+use super::memory_drive::{Fate, Quirk};
 use super::model::{Model, PLACES, Step, apply, listing, perform};
 use super::*;
 
@@ -87,9 +87,12 @@ fn left(rig: &Rig) -> String {
     text
 }
 
-async fn agree(events: Vec<Event>) {
+async fn agree(events: Vec<Event>, slow_looks: bool) {
     let (rig, mut model) = (Rig::new().await, Model::new());
     rig.sync.round().await.expect("the drive is in memory");
+    if slow_looks {
+        rig.drive.set(Quirk::SlowLooks);
+    }
     rig.drive.shut_gate();
     let stop = CancellationToken::new();
     let sending = tokio::spawn(rig.outbox.clone().run(stop.clone()));
@@ -133,7 +136,7 @@ async fn in_order(fates: &[Fate], steps: &[Step]) {
     // The first request waits when the rest of the work begins.
     let mut events: Vec<Event> = steps.collect();
     events.extend(fates);
-    agree(events).await;
+    agree(events, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,6 +163,52 @@ async fn a_deletion_that_overtakes_the_reply_of_a_create_leaves_nothing() {
     }
 }
 
+/// Waits until just these requests are at the gate.
+async fn gate_has(rig: &Rig, expected: &[&str]) {
+    let end = Instant::now() + PATIENCE;
+    while rig.drive.waiting() != expected {
+        assert!(Instant::now() < end, "{}", left(rig));
+        still(rig).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_arrives_late_does_not_undo_the_rename_that_came_meanwhile() {
+    let rig = Rig::new().await;
+    rig.sync.round().await.expect("the drive is in memory");
+    listing(&rig).await;
+    rig.drive.set(Quirk::SlowLooks);
+    rig.drive.shut_gate();
+    let stop = CancellationToken::new();
+    let sending = tokio::spawn(rig.outbox.clone().run(stop.clone()));
+    let root = NodeId::ROOT;
+    rig.vfs.mkdir(root, "a", 0o755).await.expect("a folder");
+    gate_has(&rig, &["mkdir a"]).await;
+    let flags = RenameFlags::default();
+    let renamed = rig.vfs.rename(root, "a", root, "b", flags).await;
+    renamed.expect("a rename");
+    rig.drive.decide(0, Fate::Late);
+    gate_has(&rig, &["reply of mkdir a"]).await;
+    // By the time of the look it has another tag than the reply says.
+    rig.drive.retag(&rig.drive.find("a").expect("it is made"));
+    rig.drive.decide(0, Fate::Answer);
+    for _ in 0..6 {
+        still(&rig).await;
+        // What changes goes first, and looks come late.
+        let waiting = rig.drive.waiting();
+        let change = waiting.iter().position(|it| !it.starts_with("look"));
+        rig.drive.decide(change.unwrap_or(0), Fate::Answer);
+        still(&rig).await;
+        assert!(rig.vfs.lookup(root, "b").await.is_ok(), "{waiting:?}");
+    }
+    rig.drive.open_gate();
+    rig.outbox.retry();
+    quiet(&rig).await;
+    stop.cancel();
+    sending.await.expect("it ends");
+    rig.drive_has(&[("b/", None)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -172,6 +221,16 @@ proptest! {
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(agree(events));
+        runtime.block_on(agree(events, false));
+    }
+
+    #[test]
+    fn what_is_seen_late_undoes_nothing(events in prop::collection::vec(event(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(agree(events, true));
     }
 }
