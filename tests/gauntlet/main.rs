@@ -1,3 +1,5 @@
 //! The gates of the reliability gauntlet, against the real daemon on a real mount.
 
+mod g3;
 mod g6;
+mod work;

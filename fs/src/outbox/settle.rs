@@ -116,6 +116,9 @@ impl Settle {
                 modified,
                 over,
             } => {
+                if let Some(there) = self.moved_before(*node, item, parent, name).await? {
+                    return self.confirm(Ok(there), *node, step, None).await;
+                }
                 if let Some(over) = over
                     && let Some(outcome) = self.changed_under(over).await?
                 {
@@ -130,6 +133,10 @@ impl Settle {
                 match self.drive.update(item, update).await {
                     Err(DriveError::NotFound) => self.missing(*node, item).await,
                     Err(DriveError::NameTaken) => self.move_blocked(*node, parent, name).await,
+                    Err(error @ DriveError::Unavailable { .. }) => {
+                        self.ledger.books().tree.stay_unsure(*node);
+                        Err(error)
+                    }
                     Ok(moved) => {
                         self.replaced(over.as_ref());
                         self.confirm(Ok(moved), *node, step, None).await
@@ -154,6 +161,32 @@ impl Settle {
             }
             Step::Seek { grave } => self.seek(grave).await,
             Step::Delete { item, etag, kind } => self.delete(item, etag.as_ref(), *kind).await,
+        }
+    }
+
+    /// The item, if the run before has moved it and ended before the reply: moving it again would
+    /// make another version on some drives.
+    async fn moved_before(
+        &self,
+        node: NodeId,
+        item: &ItemId,
+        parent: &ItemId,
+        name: &str,
+    ) -> Result<Option<Item>, DriveError> {
+        if !self.ledger.books().tree.take_unsure(node) {
+            return Ok(None);
+        }
+        match self.drive.item(item).await {
+            Ok(there) => {
+                let is_there =
+                    there.parent.as_ref() == Some(parent) && there.name.as_deref() == Some(name);
+                Ok(is_there.then_some(there))
+            }
+            Err(DriveError::NotFound) => Ok(None), // the request itself finds that out
+            Err(error) => {
+                self.ledger.books().tree.stay_unsure(node);
+                Err(error)
+            }
         }
     }
 

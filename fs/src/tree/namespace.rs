@@ -35,6 +35,8 @@ pub struct Tree {
     garbage: Vec<ContentId>,
     /// Nodes that a request may have made on the drive, though no reply said so.
     pub(super) attempted: HashSet<NodeId>,
+    /// Nodes whose last request the run before may not have heard of.
+    pub(super) unsure: HashSet<NodeId>,
     /// Nodes for which a request that makes an item is under way right now.
     pub(super) under_way: HashSet<NodeId>,
     /// Items whose news could not be taken when they came.
@@ -64,6 +66,7 @@ impl Tree {
             touched_graves: BTreeSet::new(),
             garbage: Vec::new(),
             attempted: HashSet::new(),
+            unsure: HashSet::new(),
             under_way: HashSet::new(),
             late: HashSet::new(),
             own: OwnWrites::default(),
@@ -81,8 +84,11 @@ impl Tree {
             } else if let Some(base) = &node.baseline {
                 node.size = base.size;
             }
+            // The run before may have ended in the middle of a request.
             if node.baseline.is_none() {
-                tree.attempted.insert(node.id); // the run before may have ended in the middle of it
+                tree.attempted.insert(node.id);
+            } else {
+                tree.unsure.insert(node.id);
             }
             tree.next = tree.next.max(node.id.0 + 1);
             tree.nodes.insert(node.id, node);
@@ -102,6 +108,12 @@ impl Tree {
         for id in ids {
             tree.index(id, now);
         }
+        let Self { unsure, nodes, .. } = &mut tree;
+        unsure.retain(|id| {
+            nodes
+                .get(id)
+                .is_some_and(|node| node.pending_since.is_some())
+        });
         tree
     }
 

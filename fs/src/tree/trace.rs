@@ -50,6 +50,17 @@ impl Tree {
         }
     }
 
+    /// Whether what is now to be sent may have been sent before, by this run or the one before, and
+    /// nobody heard of the reply. Asked once: whoever asks looks.
+    pub fn take_unsure(&mut self, id: NodeId) -> bool {
+        self.unsure.remove(&id)
+    }
+
+    /// Notes that a request may have taken effect, and that nobody could look yet.
+    pub fn stay_unsure(&mut self, id: NodeId) {
+        self.unsure.insert(id);
+    }
+
     /// Notes that no request is under way any more.
     pub fn all_ended(&mut self) {
         self.under_way.clear();

@@ -266,7 +266,7 @@ impl Start<'_> {
                     .tree
                     .insert_as(Node::new(intent.node, place, Kind::File, now), now);
             }
-            books.tree.edit(intent.node, now, |node| {
+            let replaced = books.tree.edit(intent.node, now, |node| {
                 node.generation = node.generation.next();
                 let generation = node.generation;
                 node.size = size;
@@ -278,6 +278,9 @@ impl Start<'_> {
                     hash: Some(hash),
                 })
             });
+            if let Some(old) = replaced.flatten() {
+                books.tree.discard(old.content);
+            }
             books.tree.discard(intent.content);
             true
         });

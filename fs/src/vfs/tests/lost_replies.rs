@@ -184,3 +184,27 @@ async fn a_folder_whose_making_nobody_answered_for_is_never_waited_for() {
     names.sort();
     assert_eq!(names, ["ours", "theirs"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_whose_reply_was_lost_is_looked_at_and_not_repeated_over_a_restart_too() {
+    for restart in [false, true] {
+        let mut rig = created_in_vain().await;
+        calm(&rig).await;
+        let item = rig.item(NodeId::ROOT, "a.gif").await;
+        let root = NodeId::ROOT;
+        let flags = RenameFlags::default();
+        let renamed = rig.vfs.rename(root, "a.gif", root, "b.gif", flags).await;
+        renamed.unwrap();
+        send_in_vain(&rig).await;
+        rig.drive_has(&[("b.gif", Some(b"one"))]);
+        let version = rig.drive.version(&item);
+        if restart {
+            rig = rig.restart().await;
+        }
+        rig.outbox.retry();
+        rig.drain().await;
+        assert!(rig.outbox.is_drained());
+        assert_eq!(rig.drive.version(&item), version, "restart: {restart}");
+        assert_eq!(rig.get(root, "b.gif").await.unwrap(), b"one");
+    }
+}
