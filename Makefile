@@ -13,7 +13,7 @@ BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
 .PHONY: help deps build demo demo-check test check-format check-lints check-units \
-	check-supervisor check-helper check-peers gauntlet gauntlet-g6 bench-durability bench-requests deny install uninstall clean
+	check-supervisor check-helper check-peers gauntlet gauntlet-g3 gauntlet-g6 bench-durability bench-requests deny install uninstall clean
 
 help:
 	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
@@ -70,7 +70,16 @@ check-peers:
 # a third of the calls fail; a fault in the client that struck one round in a hundred would show.
 G6_ROUNDS ?= 20
 
-gauntlet: gauntlet-g6
+# Rounds of five kills each: a thousand kills.
+G3_ROUNDS ?= 200
+
+gauntlet: gauntlet-g3 gauntlet-g6
+
+gauntlet-g3:
+	@packaging/check/deps.sh test
+	cargo build --workspace --bins --locked
+	GAUNTLET_ROUNDS=$(G3_ROUNDS) cargo test --package tuyun-tests --test gauntlet --locked \
+		-- --nocapture g3
 
 gauntlet-g6:
 	@packaging/check/deps.sh test

@@ -288,13 +288,20 @@ impl Round {
                 let odd = a.iter().filter(|(path, bytes)| b.get(*path) != Some(bytes));
                 odd.map(|(path, _)| path.clone()).collect()
             };
-            let requests = self.cloud.0.requests();
-            let last: Vec<_> = requests.iter().rev().take(12).collect();
+            let odd = only(&there, &here);
+            let histories: Vec<_> = odd
+                .iter()
+                .map(|path| {
+                    let seen = fs::metadata(self.at(path));
+                    let there = format!("share/mount/{path}");
+                    format!("{path}: {seen:?}\n{}", self.history(&there))
+                })
+                .collect();
             panic!(
-                "after {SETTLED:?} of calm: {status}\nhere alone {:?}, there alone {:?}\n{}\n{last:#?}",
+                "after {SETTLED:?} of calm: {status}\nhere alone {:?}, there alone {odd:?}\n{}\n{}",
                 only(&here, &there),
-                only(&there, &here),
-                self.told()
+                self.told(),
+                histories.join("\n")
             );
         }
     }

@@ -45,6 +45,17 @@ pub(crate) enum Deed {
     Rename(String, String),
 }
 
+impl Deed {
+    /// What it is, without the bytes.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Self::Write(path, bytes) => format!("write {} bytes to {path}", bytes.len()),
+            Self::Save(path, bytes) => format!("save {} bytes as {path}", bytes.len()),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
 impl Work {
     /// Work below a folder, all of it following from a seed.
     pub(crate) fn new(root: &Path, seed: u64) -> Self {
@@ -186,9 +197,10 @@ impl Work {
             }
             assert!(
                 matches(is, was) && was == will,
-                "{path} was acknowledged as {} and is {}, after {deed:?}",
+                "{path} was acknowledged as {} and is {}, after {}",
                 brief(was),
-                brief_bytes(is)
+                brief_bytes(is),
+                deed.brief()
             );
         }
         for (path, is) in &seen {
@@ -197,8 +209,9 @@ impl Work {
             let allowed = either || is_part_of(path, is.as_deref(), deed);
             assert!(
                 allowed,
-                "{path} is {}, after {deed:?}",
-                brief_bytes(Some(is))
+                "{path} is {}, after {}",
+                brief_bytes(Some(is)),
+                deed.brief()
             );
             let versions = known.map_or(0, |held| held.as_ref().map_or(0, |held| held.versions));
             let held = is.as_ref().map(|bytes| Held {
@@ -219,7 +232,8 @@ impl Work {
                 for path in end.keys() {
                     assert!(
                         !(within(path, from) || within(path, to)) || seen.contains_key(path),
-                        "{path} is lost, after {deed:?}"
+                        "{path} is lost, after {}",
+                        deed.brief()
                     );
                 }
             }
@@ -276,6 +290,7 @@ fn apply(tree: &mut Tree, deed: &Deed) {
                 bytes: bytes.clone(),
                 versions: versions + 2,
             };
+            tree.remove(&aside(path)); // of an earlier save that was ended in the middle
             tree.insert(path.clone(), Some(held));
         }
         Deed::Unlink(path) | Deed::Rmdir(path) => drop(tree.remove(path)),

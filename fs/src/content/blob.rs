@@ -194,18 +194,26 @@ impl Blob {
         self.shelf.open.lock().insert(self.id, Arc::downgrade(self));
     }
 
-    /// Gives a fetched file its final name. The bytes are made durable first: whatever bears the
-    /// name of a content after a power cut is whole. The name itself may get lost, and then the
-    /// bytes are fetched again.
-    pub(super) fn finish_fill(self: &Arc<Self>) -> io::Result<()> {
-        self.sync_data()?;
+    /// Gives a copy that was made aside its final name.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn take_name(self: &Arc<Self>) -> io::Result<()> {
         std::fs::rename(self.shelf.fill_path(self.id), self.shelf.path(self.id))?;
         self.register();
         Ok(())
     }
 
+    /// Gives a fetched file its final name. The bytes are made durable first: whatever bears the
+    /// name of a content after a power cut is whole. The name itself may get lost, and then the
+    /// bytes are fetched again.
+    pub(super) fn finish_fill(self: &Arc<Self>) -> io::Result<()> {
+        self.sync_data()?;
+        self.take_name()
+    }
+
     /// Gives up a fetched file that is not complete.
-    pub(super) fn discard_fill(&self) {
+    pub fn discard_fill(&self) {
         let path = self.shelf.fill_path(self.id);
         if let Err(error) = std::fs::remove_file(&path) {
             tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished fetch");

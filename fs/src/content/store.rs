@@ -150,6 +150,20 @@ impl Store {
         Ok(copy)
     }
 
+    /// The same, under the name of a fetch until [`Blob::take_name`]: a start removes what a kill left
+    /// of it.
+    ///
+    /// # Errors
+    /// The disk fails or is full; there is no copy then.
+    pub fn copy_aside(&self, from: &Blob) -> io::Result<Arc<Blob>> {
+        let copy = self.create_fill()?;
+        if let Err(error) = copy_bytes(&from.file(), &copy.file()) {
+            copy.discard_fill();
+            return Err(error);
+        }
+        Ok(copy)
+    }
+
     /// Deletes a content. Those who have it open go on with it.
     pub fn remove(&self, id: ContentId) {
         self.shelf.open.lock().remove(&id);

@@ -392,10 +392,14 @@ impl Start<'_> {
                 .filter_map(|n| Some(n.held.as_ref()?.content))
                 .collect()
         };
-        for id in on_disk
-            .keys()
-            .filter(|id| !named.contains(id) && !after.contains(id))
+        for (id, size) in on_disk
+            .iter()
+            .filter(|(id, _)| !named.contains(id) && !after.contains(id))
         {
+            if *size == 0 {
+                self.store.remove(*id); // made, and the end came before anything was written
+                continue;
+            }
             let kept = self.store.quarantine(*id, "no record names it")?;
             self.report.push(format!(
                 "a content that no record names is in {}",

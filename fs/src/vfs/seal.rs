@@ -105,10 +105,14 @@ impl Vfs {
             Source::Unknown => return Err(VfsError::NotFound),
         };
         let (store, from) = (self.store.clone(), sealed.id());
-        let copy = tokio::task::spawn_blocking(move || store.copy(&sealed))
+        let copy = tokio::task::spawn_blocking(move || store.copy_aside(&sealed))
             .await
             .map_err(std::io::Error::other)??;
-        self.intend(file, &copy)?;
+        // Whole before anybody may take it for what was written, and noted before it can be found.
+        let noted = self.intend(file, &copy);
+        noted
+            .and_then(|()| Ok(copy.take_name()?))
+            .inspect_err(|_| copy.discard_fill())?;
         // Marked under the lock that brings remote content in: from here on that finds a file
         // that is being written, and leaves the two versions to the outbox.
         let newest = {
