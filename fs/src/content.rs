@@ -7,6 +7,7 @@
 //! decide among those that the drive has confirmed.
 
 pub mod blob;
+pub mod disk;
 pub mod eviction;
 pub mod fill;
 pub mod hash;
@@ -18,6 +19,7 @@ pub mod span;
 pub mod store;
 
 pub use blob::{Blob, Stamp};
+pub use disk::{Disk, Host};
 pub use fill::{Fill, FillError};
 pub use hash::QuickXor;
 pub use intents::{Intent, Intents};

@@ -18,6 +18,7 @@ use tuyun_chassis::exit::{Code, Failure};
 
 pub use self::connect::{auth_config, authenticator, explain, graph_config};
 use crate::auth::{self, AuthState, Authenticator};
+use crate::content::Host;
 use crate::graph::{FoundDrive, Graph, Push, PushState, PushWish};
 use crate::outbox::drain::{Outbox, OutboxConfig};
 use crate::settings::{self, Delta, Flow, Settings};
@@ -223,7 +224,14 @@ async fn recover_state(settings: &Settings) -> Result<Recovery, Failure> {
         .into_owned();
     let durability = settings.writeback.durability;
     let recovered = tokio::task::spawn_blocking(move || {
-        recover(&dir, &host, &prefix, durability, SystemTime::now())
+        recover(
+            &dir,
+            Arc::new(Host),
+            &host,
+            &prefix,
+            durability,
+            SystemTime::now(),
+        )
     })
     .await;
     let state = settings.state_dir.display();

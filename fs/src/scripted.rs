@@ -43,6 +43,7 @@ impl Rig {
         let recovery = tokio::task::spawn_blocking(move || {
             recover(
                 &path,
+                Arc::new(crate::content::Host),
                 "host",
                 "/mount",
                 Durability::Close,

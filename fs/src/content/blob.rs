@@ -5,14 +5,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use rustix::buffer::spare_capacity;
-use rustix::fs::FallocateFlags;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::hash::{QuickXor, each_piece};
@@ -75,10 +72,8 @@ impl Blob {
             .map_err(|_| io::ErrorKind::OutOfMemory)?;
         while bytes.len() < len {
             let at = offset + bytes.len() as u64;
-            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), at) {
-                Ok(0) => break,
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            if self.shelf.disk().read(&self.file, &mut bytes, at)? == 0 {
+                break;
             }
         }
         bytes.truncate(len); // the vector may have got more room than it asked for
@@ -90,7 +85,7 @@ impl Blob {
     /// # Errors
     /// The disk fails or is full; some of the bytes may stand.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        self.shelf.disk().write_at(&self.file, bytes, offset)
     }
 
     /// Length in bytes.
@@ -126,7 +121,7 @@ impl Blob {
     /// # Errors
     /// The disk fails.
     pub fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        self.shelf.disk().set_len(&self.file, len)
     }
 
     /// Reserves room on the disk; with `keep_size` also beyond the end, else the file grows.
@@ -134,14 +129,9 @@ impl Blob {
     /// # Errors
     /// The disk is full, or its filesystem cannot reserve.
     pub fn allocate(&self, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
-        let flags = if keep_size {
-            FallocateFlags::KEEP_SIZE
-        } else {
-            FallocateFlags::empty()
-        };
-        Ok(rustix::io::retry_on_intr(|| {
-            rustix::fs::fallocate(&self.file, flags, offset, len)
-        })?)
+        self.shelf
+            .disk()
+            .reserve(&self.file, offset, len, keep_size)
     }
 
     /// Waits until the bytes, and the name they stand under, are on the disk for good. After one
@@ -164,8 +154,9 @@ impl Blob {
                 "an earlier write to this file was lost by the disk",
             ));
         }
-        self.file
-            .sync_data()
+        self.shelf
+            .disk()
+            .sync_file(&self.file)
             .inspect_err(|_| self.lost.store(true, Ordering::Release))
     }
 
@@ -199,7 +190,8 @@ impl Blob {
     /// # Errors
     /// The disk fails.
     pub fn take_name(self: &Arc<Self>) -> io::Result<()> {
-        std::fs::rename(self.shelf.fill_path(self.id), self.shelf.path(self.id))?;
+        let (from, to) = (self.shelf.fill_path(self.id), self.shelf.path(self.id));
+        self.shelf.disk().rename(&from, &to)?;
         self.register();
         Ok(())
     }
@@ -215,7 +207,7 @@ impl Blob {
     /// Gives up a fetched file that is not complete.
     pub fn discard_fill(&self) {
         let path = self.shelf.fill_path(self.id);
-        if let Err(error) = std::fs::remove_file(&path) {
+        if let Err(error) = self.shelf.disk().remove(&path) {
             tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished fetch");
         }
     }
@@ -236,13 +228,13 @@ impl Drop for Blob {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Store;
+    use super::super::{Host, Store};
     use super::*;
 
     #[test]
     fn bytes_that_the_disk_lost_once_are_never_called_durable() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), Arc::new(Host)).unwrap();
         let blob = store.create().unwrap();
         blob.sync().unwrap();
         blob.lost.store(true, Ordering::Release);
@@ -253,7 +245,7 @@ mod tests {
     #[test]
     fn fetched_bytes_that_could_not_be_synced_do_not_become_a_content() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), Arc::new(Host)).unwrap();
         let blob = store.create_fill().unwrap();
         blob.write_at(0, b"fetched").unwrap();
         blob.lost.store(true, Ordering::Release);

@@ -7,15 +7,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::disk::Disk;
 use super::line;
-use super::shelf::sync_dir;
 use crate::tree::{ContentId, NodeId};
 
 /// From this length on the log is worth rewriting: some six thousand lines, a blink to read.
@@ -50,6 +51,7 @@ enum Line {
 /// The log of contents that are open for writing.
 #[derive(Debug)]
 pub struct Intents {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     boot: String,
     log: Mutex<Log>,
@@ -74,14 +76,10 @@ impl Intents {
     ///
     /// # Errors
     /// The disk fails.
-    pub fn open(state_dir: &Path) -> io::Result<(Self, Vec<Intent>)> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        Self::open_in(state_dir, boot.trim())
-    }
-
-    fn open_in(state_dir: &Path, boot: &str) -> io::Result<(Self, Vec<Intent>)> {
+    pub fn open(state_dir: &Path, disk: Arc<dyn Disk>) -> io::Result<(Self, Vec<Intent>)> {
+        let boot = disk.boot()?;
         let path = state_dir.join("intents.log");
-        let file = append_to(&path)?;
+        let file = append_to(&*disk, &path)?;
         let text = std::fs::read(&path)?;
         let (open, damaged) = replay(&text);
         if damaged > 0 {
@@ -96,8 +94,9 @@ impl Intents {
             since: None,
         };
         let intents = Self {
+            disk,
             path,
-            boot: boot.to_owned(),
+            boot,
             log: Mutex::new(log),
             compacting: Mutex::default(),
         };
@@ -125,7 +124,7 @@ impl Intents {
         let content = intent.content;
         let line = Line::Begin(intent);
         let mut log = self.log.lock();
-        log.append(&line)?;
+        log.append(&*self.disk, &line)?;
         if let Line::Begin(intent) = line {
             log.open.insert(content, intent);
         }
@@ -140,7 +139,7 @@ impl Intents {
     pub fn end(&self, content: ContentId) -> io::Result<()> {
         let mut log = self.log.lock();
         match log.open.remove(&content) {
-            Some(_) => log.append(&Line::End(content)),
+            Some(_) => log.append(&*self.disk, &Line::End(content)),
             None => Ok(()),
         }
     }
@@ -190,35 +189,32 @@ impl Intents {
         let mut log = self.log.lock();
         let since = log.since.take().unwrap_or_default();
         let aside = written?;
-        let mut file = append_to(&aside)?;
-        file.write_all(&since)?;
-        std::fs::rename(&aside, &self.path)?;
+        let file = append_to(&*self.disk, &aside)?;
+        append_all(&*self.disk, &file, &since)?;
+        self.disk.rename(&aside, &self.path)?;
         log.file = file;
         log.length = (lines.len() + since.len()) as u64;
         log.ragged = false;
         drop(log);
-        self.path.parent().map_or(Ok(()), sync_dir)
+        let dir = self.path.parent();
+        dir.map_or(Ok(()), |dir| self.disk.sync_dir(dir))
     }
 
     fn write_aside(&self, lines: &[u8]) -> io::Result<PathBuf> {
         let aside = self.path.with_extension("log.new");
         let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&aside)?;
-        file.write_all(lines)?;
-        file.sync_all()?;
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let file = self.disk.open(&aside, &options)?;
+        self.disk.write_at(&file, lines, 0)?;
+        self.disk.sync_file(&file)?;
         Ok(aside)
     }
 }
 
 impl Log {
-    fn append(&mut self, line: &Line) -> io::Result<()> {
+    fn append(&mut self, disk: &dyn Disk, line: &Line) -> io::Result<()> {
         let bytes = line::encode(line);
-        line::append(&self.file, &bytes, &mut self.length, &mut self.ragged)?;
+        line::append(disk, &self.file, &bytes, &mut self.length, &mut self.ragged)?;
         if let Some(since) = &mut self.since {
             since.extend_from_slice(&bytes);
         }
@@ -226,12 +222,17 @@ impl Log {
     }
 }
 
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
+fn append_to(disk: &dyn Disk, path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    disk.open(path, &options)
+}
+
+fn append_all(disk: &dyn Disk, file: &File, bytes: &[u8]) -> io::Result<()> {
+    match disk.append(file, bytes)? {
+        written if written < bytes.len() => Err(io::ErrorKind::StorageFull.into()),
+        _ => Ok(()),
+    }
 }
 
 /// What is open at the end of a log, and how many lines are damaged.
@@ -253,6 +254,7 @@ fn replay(text: &[u8]) -> (BTreeMap<ContentId, Intent>, usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::Host;
     use super::*;
     use proptest::prelude::*;
 
@@ -268,7 +270,7 @@ mod tests {
     }
 
     fn reopen(dir: &Path) -> (Intents, Vec<Intent>) {
-        Intents::open_in(dir, "boot 2").unwrap()
+        Intents::open(dir, Arc::new(Host)).unwrap()
     }
 
     fn damage(dir: &Path, with: impl FnOnce(&mut Vec<u8>)) {
@@ -281,7 +283,7 @@ mod tests {
     #[test]
     fn what_was_begun_and_not_ended_is_left_open_with_the_boot_it_was_begun_in() {
         let dir = tempfile::tempdir().unwrap();
-        let (intents, left) = Intents::open_in(dir.path(), "boot 1").unwrap();
+        let (intents, left) = reopen(dir.path());
         assert_eq!(left, []);
         for content in 1..=3 {
             intents.begin(intent(content)).unwrap();
@@ -292,7 +294,7 @@ mod tests {
 
         let (intents, left) = reopen(dir.path());
         assert_eq!(left, [intent(1), intent(3)]);
-        assert_eq!(intents.this_boot(), "boot 2");
+        assert_eq!(intents.this_boot(), Host.boot().unwrap());
         intents.end(ContentId(1)).unwrap();
         // Not yet ended: still there after a second crash.
         assert_eq!(reopen(dir.path()).1, [intent(3)]);
@@ -394,13 +396,6 @@ mod tests {
             .map(|intent| intent.content)
             .collect();
         assert_eq!(left, open);
-    }
-
-    #[test]
-    fn the_machine_tells_which_boot_this_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let (intents, _) = Intents::open(dir.path()).unwrap();
-        assert_eq!(intents.this_boot().len(), 36);
     }
 
     proptest! {

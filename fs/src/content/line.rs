@@ -4,11 +4,13 @@
 //! neighbours.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::disk::Disk;
 
 /// A value as a line.
 ///
@@ -38,17 +40,18 @@ fn decode<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
 ///
 /// # Errors
 /// The disk fails or is full; what stands of the line counts for nothing.
-pub fn append(mut file: &File, line: &[u8], length: &mut u64, ragged: &mut bool) -> io::Result<()> {
+pub fn append(
+    disk: &dyn Disk,
+    file: &File,
+    line: &[u8],
+    length: &mut u64,
+    ragged: &mut bool,
+) -> io::Result<()> {
     let mut bytes = std::borrow::Cow::Borrowed(line);
     if *ragged {
         bytes.to_mut().insert(0, b'\n');
     }
-    let written = loop {
-        match file.write(&bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => break other?,
-        }
-    };
+    let written = disk.append(file, &bytes)?;
     *length += written as u64;
     if let Some(last) = bytes[..written].last() {
         *ragged = *last != b'\n';

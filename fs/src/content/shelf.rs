@@ -7,9 +7,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, DirEntry, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{DirEntry, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::blob::Blob;
+use super::disk::Disk;
 use crate::tree::ContentId;
 
 /// What marks a content that is not complete.
@@ -31,8 +32,9 @@ const BEYOND: u64 = 1 << 62;
 pub(super) struct Shelf {
     content: PathBuf,
     quarantine: PathBuf,
-    /// Of the disk that they are on. Open all the time, so that it hears of every failed write.
-    disk: File,
+    disk: Arc<dyn Disk>,
+    /// On that disk. Open all the time, so that it hears of every failed write.
+    witness: File,
     /// The last number given out.
     pub(super) last: AtomicU64,
     /// One open file a content, as long as anybody holds it.
@@ -55,23 +57,28 @@ pub(super) enum Seen {
 
 impl Shelf {
     /// Finds the places, or makes them.
-    pub(super) fn open(state_dir: &Path) -> io::Result<Arc<Self>> {
+    pub(super) fn open(state_dir: &Path, disk: Arc<dyn Disk>) -> io::Result<Arc<Self>> {
         let shelf = Self {
             content: state_dir.join("content"),
             quarantine: state_dir.join("quarantine"),
-            disk: File::open(state_dir)?,
+            witness: File::open(state_dir)?,
+            disk,
             last: AtomicU64::new(0),
             open: Mutex::default(),
             durable: Mutex::default(),
             moving: Mutex::default(),
         };
         for dir in [&shelf.content, &shelf.quarantine] {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            shelf.disk.make_dir(dir)?;
             // Pictures that nobody has published yet are nobody else's business.
             std::fs::set_permissions(dir, Permissions::from_mode(0o700))?;
         }
-        sync_dir(state_dir)?;
+        shelf.disk.sync_dir(state_dir)?;
         Ok(Arc::new(shelf))
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -102,11 +109,11 @@ impl Shelf {
             options.read(true).write(true).create_new(true).mode(0o600);
             options
         };
-        match options.open(path) {
+        match self.disk.open(path, &options) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let leaf = path.parent().unwrap_or(&self.content);
-                DirBuilder::new().recursive(true).mode(0o700).create(leaf)?;
-                options.open(path)
+                self.disk.make_dir(leaf)?;
+                self.disk.open(path, &options)
             }
             other => other,
         }
@@ -114,18 +121,18 @@ impl Shelf {
 
     /// Makes everything durable that was written to this disk, by whomever.
     pub(super) fn sync_all(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(&self.disk)?)
+        self.disk.sync_all(&self.witness)
     }
 
     /// Makes the name of a content durable.
     pub(super) fn sync_name(&self, id: ContentId) -> io::Result<()> {
         let leaf = self.leaf(id);
-        sync_dir(&leaf)?;
+        self.disk.sync_dir(&leaf)?;
         if self.durable.lock().contains(&leaf) {
             return Ok(());
         }
         for above in leaf.ancestors().skip(1).take(2) {
-            sync_dir(above)?;
+            self.disk.sync_dir(above)?;
         }
         self.durable.lock().insert(leaf);
         Ok(())
@@ -206,17 +213,18 @@ impl Shelf {
             target.display().to_string().escape_debug(),
             why.escape_debug(),
         );
-        let mut report = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(self.quarantine.join("REPORT"))?;
-        report.write_all(line.as_bytes())?;
-        report.sync_all()?;
-        std::fs::rename(path, &target)?;
-        sync_dir(&self.quarantine)?;
+        let report = self.disk.open(
+            &self.quarantine.join("REPORT"),
+            OpenOptions::new().append(true).create(true).mode(0o600),
+        )?;
+        if self.disk.append(&report, line.as_bytes())? < line.len() {
+            return Err(io::ErrorKind::StorageFull.into()); // what else a file writes short for
+        }
+        self.disk.sync_file(&report)?;
+        self.disk.rename(path, &target)?;
+        self.disk.sync_dir(&self.quarantine)?;
         if let Some(from) = path.parent() {
-            sync_dir(from)?;
+            self.disk.sync_dir(from)?;
         }
         tracing::error!(path = %path.display(), moved_to = %target.display(), why, "quarantined");
         Ok(target)
@@ -239,9 +247,4 @@ fn parse(name: &str) -> Option<ContentId> {
         .ok()
         .filter(|id| hex && *id < BEYOND)
         .map(ContentId)
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }

@@ -7,27 +7,22 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use rustix::io::Errno;
-
 pub use super::blob::Blob;
-use super::hash::PIECE;
+use super::disk::Disk;
 use super::shelf::{Seen, Shelf};
 use crate::outbox::journal::Contents;
 use crate::tree::{ContentId, QuickXorHash};
 
 /// From so many contents on, one barrier for the whole disk is cheaper than one for each.
 const MANY: usize = 3;
-
-/// How much the kernel is asked to copy at once: a copy can be cut short no sooner than that.
-const COPY: usize = 64 * 1024 * 1024;
 
 /// The content files on disk.
 #[derive(Clone, Debug)]
@@ -54,8 +49,8 @@ impl Store {
     ///
     /// # Errors
     /// The disk fails.
-    pub fn open(state_dir: &Path) -> io::Result<Self> {
-        let shelf = Shelf::open(state_dir)?;
+    pub fn open(state_dir: &Path, disk: Arc<dyn Disk>) -> io::Result<Self> {
+        let shelf = Shelf::open(state_dir, disk)?;
         let (mut last, mut fills, mut unknown) = (0, Vec::new(), Vec::new());
         shelf.walk(|seen, entry| match seen {
             Seen::Content(id) => last = last.max(id.0),
@@ -66,7 +61,7 @@ impl Store {
             Seen::Unknown => unknown.push(entry.path()),
         })?;
         for path in fills {
-            if let Err(error) = std::fs::remove_file(&path) {
+            if let Err(error) = shelf.disk().remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished fetch");
             }
         }
@@ -119,11 +114,13 @@ impl Store {
         if let Some(blob) = held(&self.shelf) {
             return Ok(blob);
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(self.shelf.path(id))?;
+        let file = self.shelf.disk().open(
+            &self.shelf.path(id),
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NOFOLLOW),
+        )?;
         let blob = Blob::new(id, file, Arc::clone(&self.shelf));
         // Somebody may have been quicker. What loses is dropped after the lock, which its own
         // drop takes.
@@ -143,7 +140,7 @@ impl Store {
     /// The disk fails or is full; there is no copy then.
     pub fn copy(&self, from: &Blob) -> io::Result<Arc<Blob>> {
         let copy = self.create()?;
-        if let Err(error) = copy_bytes(&from.file(), &copy.file()) {
+        if let Err(error) = self.shelf.disk().copy(&from.file(), &copy.file()) {
             self.remove(copy.id());
             return Err(error);
         }
@@ -167,7 +164,7 @@ impl Store {
     /// Deletes a content. Those who have it open go on with it.
     pub fn remove(&self, id: ContentId) {
         self.shelf.open.lock().remove(&id);
-        match std::fs::remove_file(self.shelf.path(id)) {
+        match self.shelf.disk().remove(&self.shelf.path(id)) {
             Ok(()) => tracing::debug!(content = %id, "removed"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(content = %id, %error, "cannot remove a content file"),
@@ -245,41 +242,5 @@ impl Contents for Store {
 
     fn remove(&self, content: ContentId) {
         self.remove(content);
-    }
-}
-
-fn copy_bytes(from: &File, to: &File) -> io::Result<()> {
-    // Refused for many reasons (another filesystem, no such feature): then the bytes are copied,
-    // and a disk that is really broken says so there.
-    if rustix::fs::ioctl_ficlone(to, from).is_ok() {
-        return Ok(());
-    }
-    let (mut read, mut written) = (0, 0);
-    loop {
-        match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), COPY) {
-            Ok(0) => return copy_rest(from, to, read),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::XDEV | Errno::PERM) => {
-                return copy_rest(from, to, read);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Through our own memory. Also after a copy that the kernel called complete: some filesystems
-/// answer 0 for files that they cannot copy.
-fn copy_rest(from: &File, to: &File, mut at: u64) -> io::Result<()> {
-    let mut piece = vec![0; PIECE];
-    loop {
-        match from.read_at(&mut piece, at) {
-            Ok(0) => return Ok(()),
-            Ok(read) => {
-                to.write_all_at(&piece[..read], at)?;
-                at += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }

@@ -8,6 +8,7 @@
 mod changes;
 mod committer;
 mod database;
+mod pages;
 mod proof;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use self::committer::{Barriers, Change, Committer};
 pub use self::database::Damaged;
 use self::database::{LAYOUT, Tables, Write};
 use self::proof::Unproven;
+use crate::content::Disk;
 use crate::tree::{Batch, ContentId, Grave, ItemId, Node, NodeId, Seal, Stored, decode};
 
 /// From when on a change survives a power cut.
@@ -243,14 +245,15 @@ impl Journal {
         path: &Path,
         durability: Durability,
         contents: Arc<dyn Contents>,
+        disk: Arc<dyn Disk>,
     ) -> Result<(Self, Recovered), JournalError> {
         let failed = |source| JournalError::Io {
             path: path.to_owned(),
             source,
         };
-        let mut tables = Tables::open(path)?;
+        let mut tables = Tables::open(path, disk.clone())?;
         let log = path.with_file_name("changes.log");
-        let (changes, found) = Changes::open(&log, tables.change()?).map_err(failed)?;
+        let (changes, found) = Changes::open(&log, tables.change()?, disk).map_err(failed)?;
         // Also what was noted under another setting: it was acknowledged.
         if changes.last() > tables.change()? {
             let write = Write {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use crate::content::Disk;
 use crate::content::intents::{Intent, Intents};
 use crate::content::store::Store;
 use crate::outbox::journal::{Contents, Durability, Journal, JournalError};
@@ -63,6 +64,7 @@ pub enum StartError {
 /// Another daemon uses it, a newer one wrote it, or the disk refuses.
 pub fn recover(
     state_dir: &Path,
+    disk: Arc<dyn Disk>,
     host: &str,
     prefix: &str,
     durability: Durability,
@@ -76,10 +78,12 @@ pub fn recover(
     // The journal first: its lock keeps a second daemon away from everything else.
     let contents: Arc<LateStore> = Arc::default();
     let path = state_dir.join("journal.redb");
-    let (journal, mut recovered) = Journal::open(&path, durability, contents.clone())?;
-    let store = Arc::new(Store::open(state_dir).map_err(failed("open the contents"))?);
+    let (journal, mut recovered) =
+        Journal::open(&path, durability, contents.clone(), disk.clone())?;
+    let store =
+        Arc::new(Store::open(state_dir, disk.clone()).map_err(failed("open the contents"))?);
     let _ = contents.0.set(store.clone());
-    let (intents, open) = Intents::open(state_dir).map_err(failed("open the intent log"))?;
+    let (intents, open) = Intents::open(state_dir, disk).map_err(failed("open the intent log"))?;
     let highest = recovered
         .nodes
         .values()

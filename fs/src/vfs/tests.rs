@@ -62,7 +62,15 @@ impl Rig {
     ) -> Self {
         let path = dir.path().to_owned();
         let recovery = tokio::task::spawn_blocking(move || {
-            recover(&path, "host", "/mount", durability, SystemTime::now()).unwrap()
+            recover(
+                &path,
+                Arc::new(crate::content::Host),
+                "host",
+                "/mount",
+                durability,
+                SystemTime::now(),
+            )
+            .unwrap()
         })
         .await
         .unwrap();

@@ -25,7 +25,7 @@ struct Bench {
 /// A fill of an item that says `size`, from this drive.
 fn bench(drive: &Arc<Scripted>, size: usize) -> Bench {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = Store::open(dir.path(), Arc::new(crate::content::Host)).unwrap();
     let fill = Fill::start(&store, drive.clone(), ItemId::new("item"), size as u64).unwrap();
     Bench {
         _dir: dir,
@@ -345,7 +345,7 @@ async fn bytes_beyond_the_range_are_refused() {
 #[tokio::test]
 async fn a_drive_that_falls_silent_fails_the_fetch() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = Store::open(dir.path(), Arc::new(crate::content::Host)).unwrap();
     let drive = Scripted::new(5500, [Act::Stall(1000)]);
     let patience = Duration::from_millis(10);
     let item = ItemId::new("item");

@@ -10,11 +10,12 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::content::line;
+use crate::content::{Disk, line};
 use crate::tree::{Batch, ContentId, ItemId, NodeId, Seal};
 
 /// From this length on the log is cut when it may be: some hundred changes. Cutting costs a change
@@ -24,6 +25,7 @@ const WORTH_CUTTING: u64 = 64 * 1024;
 /// The log of changes.
 #[derive(Debug)]
 pub(super) struct Changes {
+    disk: Arc<dyn Disk>,
     log: Mutex<Log>,
 }
 
@@ -38,8 +40,8 @@ struct Log {
 }
 
 impl Log {
-    fn cut(&mut self) {
-        match self.file.set_len(0) {
+    fn cut(&mut self, disk: &dyn Disk) {
+        match disk.set_len(&self.file, 0) {
             Ok(()) => (self.length, self.ragged) = (0, false),
             Err(error) => tracing::warn!(%error, "cannot shorten the log of changes"),
         }
@@ -67,17 +69,19 @@ struct Entry {
 impl Changes {
     /// Opens the log, and tells which changes the database lacks. `known` is the last one that it
     /// has. Once it has these, [`cut`](Self::cut) the log.
-    pub(super) fn open(path: &Path, known: u64) -> io::Result<(Self, Vec<Batch>)> {
+    pub(super) fn open(
+        path: &Path,
+        known: u64,
+        disk: Arc<dyn Disk>,
+    ) -> io::Result<(Self, Vec<Batch>)> {
         let text = match std::fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             other => other?,
         };
         let (found, last) = replay(&text, known);
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600);
+        let file = disk.open(path, &options)?;
         let log = Log {
             file,
             length: text.len() as u64,
@@ -85,6 +89,7 @@ impl Changes {
             last,
         };
         let changes = Self {
+            disk,
             log: Mutex::new(log),
         };
         Ok((changes, found))
@@ -99,7 +104,13 @@ impl Changes {
         let change = log.last + 1;
         let bytes = line::encode(&Entry::of(change, batch));
         let log = &mut *log;
-        line::append(&log.file, &bytes, &mut log.length, &mut log.ragged)?;
+        line::append(
+            &*self.disk,
+            &log.file,
+            &bytes,
+            &mut log.length,
+            &mut log.ragged,
+        )?;
         log.last = change;
         Ok(change)
     }
@@ -114,13 +125,13 @@ impl Changes {
     pub(super) fn known(&self, change: u64) {
         let mut log = self.log.lock();
         if log.last == change && log.length >= WORTH_CUTTING {
-            log.cut();
+            log.cut(&*self.disk);
         }
     }
 
     /// Forgets all lines, which are in the database.
     pub(super) fn cut(&self) {
-        self.log.lock().cut();
+        self.log.lock().cut(&*self.disk);
     }
 }
 
@@ -198,6 +209,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::content::Host;
 
     fn batch(id: u64) -> Batch {
         Batch {
@@ -210,25 +222,29 @@ mod tests {
         }
     }
 
+    fn open(path: &Path, known: u64) -> io::Result<(Changes, Vec<Batch>)> {
+        Changes::open(path, known, Arc::new(Host))
+    }
+
     fn with(text: &[u8], known: u64) -> (Changes, Vec<Batch>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("changes.log");
         std::fs::write(&path, text).unwrap();
-        Changes::open(&path, known).unwrap()
+        open(&path, known).unwrap()
     }
 
     #[test]
     fn what_the_database_lacks_is_told_in_order_and_what_it_has_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("changes.log");
-        let (changes, found) = Changes::open(&path, 7).unwrap();
+        let (changes, found) = open(&path, 7).unwrap();
         assert_eq!(found, []);
         for id in 8..11 {
             assert_eq!(changes.note(&batch(id)).unwrap(), id);
         }
-        let (_, found) = Changes::open(&path, 8).unwrap();
+        let (_, found) = open(&path, 8).unwrap();
         assert_eq!(found, [batch(9), batch(10)]);
-        let (changes, found) = Changes::open(&path, 10).unwrap();
+        let (changes, found) = open(&path, 10).unwrap();
         assert_eq!(found, []);
         assert_eq!(changes.note(&batch(11)).unwrap(), 11);
     }
@@ -237,7 +253,7 @@ mod tests {
     fn nothing_behind_a_damaged_line_is_believed_and_the_log_goes_on_behind_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("changes.log");
-        let (changes, _) = Changes::open(&path, 0).unwrap();
+        let (changes, _) = open(&path, 0).unwrap();
         for id in 1..4 {
             changes.note(&batch(id)).unwrap();
         }
@@ -252,20 +268,17 @@ mod tests {
         text[second] ^= 1;
         text.truncate(text.len() - 5);
         std::fs::write(&path, &text).unwrap();
-        let (changes, found) = Changes::open(&path, 0).unwrap();
+        let (changes, found) = open(&path, 0).unwrap();
         assert_eq!(found, [batch(1), batch(2)]);
         changes.note(&batch(3)).unwrap();
-        assert_eq!(
-            Changes::open(&path, 0).unwrap().1,
-            [batch(1), batch(2), batch(3)]
-        );
+        assert_eq!(open(&path, 0).unwrap().1, [batch(1), batch(2), batch(3)]);
     }
 
     #[test]
     fn the_log_is_cut_when_all_of_it_is_known_and_its_numbers_go_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("changes.log");
-        let (changes, _) = Changes::open(&path, 0).unwrap();
+        let (changes, _) = open(&path, 0).unwrap();
         let mut last = 0;
         while std::fs::metadata(&path).unwrap().len() < WORTH_CUTTING {
             last = changes.note(&batch(5)).unwrap();
@@ -275,6 +288,6 @@ mod tests {
         changes.known(last);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
         assert_eq!(changes.note(&batch(6)).unwrap(), last + 1);
-        assert_eq!(Changes::open(&path, last).unwrap().1, [batch(6)]);
+        assert_eq!(open(&path, last).unwrap().1, [batch(6)]);
     }
 }

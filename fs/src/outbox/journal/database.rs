@@ -1,12 +1,15 @@
 //! The tables: how rows get in, and how they are read back.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
+use super::pages::Pages;
 use super::{JournalError, Recovered};
+use crate::content::Disk;
 use crate::tree::{Batch, ContentId, Grave, Node, Seal, decode, encode};
 
 const NODES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("nodes");
@@ -30,6 +33,7 @@ const CACHE_BYTES: usize = 8 << 20;
 
 /// One database, open as long as the disk is well.
 pub(super) struct Tables {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     database: Option<Database>,
 }
@@ -49,31 +53,25 @@ pub(super) struct Write<'a> {
 
 impl Tables {
     /// Opens or makes the database.
-    pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
+    pub(super) fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, JournalError> {
         let io = |source| JournalError::Io {
             path: path.to_owned(),
             source,
         };
         // Made here, so that it is nobody else's to read from its first moment.
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(io)?;
-        let database = builder().create(path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => JournalError::InUse(path.to_owned()),
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(0o600);
+        let file = disk.open(path, &options).map_err(io)?;
+        let database = database_in(file, &disk).map_err(|error| match error {
+            redb::Error::DatabaseAlreadyOpen => JournalError::InUse(path.to_owned()),
             other => broken(path, other),
         })?;
         // The name of a new database has to survive a power cut, too.
         let dir = path.parent().unwrap_or(Path::new("/"));
-        std::fs::File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(io)?;
+        disk.sync_dir(dir).map_err(io)?;
         migrate(&database, path)?;
         Ok(Self {
+            disk,
             path: path.to_owned(),
             database: Some(database),
         })
@@ -116,9 +114,19 @@ impl Tables {
         result
     }
 
+    fn reopen(&self) -> Result<Database, redb::Error> {
+        let mut options = OpenOptions::new();
+        let file = self.disk.open(&self.path, options.read(true).write(true))?;
+        if file.metadata()?.len() == 0 {
+            // It had tables: a new one in its place would be without what they say.
+            return Err(redb::Error::Corrupted("the file is empty".into()));
+        }
+        database_in(file, &self.disk)
+    }
+
     fn try_write(&mut self, write: &Write<'_>) -> Result<(), redb::Error> {
         if self.database.is_none() {
-            self.database = Some(builder().open(&self.path)?);
+            self.database = Some(self.reopen()?);
         }
         let Some(database) = &self.database else {
             return Ok(());
@@ -171,10 +179,10 @@ impl Tables {
     }
 }
 
-fn builder() -> redb::Builder {
+fn database_in(file: File, disk: &Arc<dyn Disk>) -> Result<Database, redb::Error> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    builder
+    Ok(builder.create_with_backend(Pages::of(file, disk.clone())?)?)
 }
 
 fn broken(path: &Path, error: impl Into<redb::Error>) -> JournalError {

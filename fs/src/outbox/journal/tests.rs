@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::content::Host;
 use crate::tree::{Generation, Held, Kind, Place, QuickXorHash, encode};
 
 /// Contents that are only counted, and that the disk refuses on demand.
@@ -52,7 +53,7 @@ impl Desk {
     }
 
     fn open_for(&self, durability: Durability) -> (Journal, Recovered) {
-        Journal::open(&self.path(), durability, self.shelf.clone()).unwrap()
+        Journal::open(&self.path(), durability, self.shelf.clone(), Arc::new(Host)).unwrap()
     }
 
     /// What a start finds after the daemon was killed: nothing of the state is written any more.
@@ -126,7 +127,12 @@ fn a_second_daemon_on_one_journal_is_refused() {
     let desk = Desk::new();
     let _first = desk.open();
     assert!(matches!(
-        Journal::open(&desk.path(), Durability::Close, desk.shelf.clone()),
+        Journal::open(
+            &desk.path(),
+            Durability::Close,
+            desk.shelf.clone(),
+            Arc::new(Host)
+        ),
         Err(JournalError::InUse(_))
     ));
 }
@@ -180,7 +186,7 @@ async fn a_journal_of_a_newer_program_is_refused_and_one_of_an_older_is_brought_
     drop(journal);
     lay(LAYOUT + 1).await;
     assert!(matches!(
-        Journal::open(&desk.path(), Durability::Close, desk.shelf.clone()),
+        Journal::open(&desk.path(), Durability::Close, desk.shelf.clone(), Arc::new(Host)),
         Err(JournalError::Newer { found, .. }) if found == LAYOUT + 1
     ));
 }

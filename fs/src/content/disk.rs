@@ -1,0 +1,209 @@
+//! The disk under the state: every call that a full or failing disk can refuse, or a power cut undo.
+//!
+//! What is *written* survives the death of the daemon, and what is *synced* a power cut as well. The
+//! journal, the contents and the logs all go through here, so that the difference is in one place.
+
+use std::fmt::Debug;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
+use std::path::Path;
+
+use rustix::buffer::spare_capacity;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use super::hash::PIECE;
+
+/// How much the kernel is asked to copy at once: a copy can be cut short no sooner than that.
+const COPY: usize = 64 * 1024 * 1024;
+
+/// What the state asks of its disk. Each call fails as the system's own does.
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "each fails where the disk does, which the trait says"
+)]
+pub trait Disk: Debug + Send + Sync {
+    /// Opens a file, or makes it.
+    fn open(&self, path: &Path, how: &OpenOptions) -> io::Result<File>;
+
+    /// Makes a directory for its owner only, and those above it.
+    fn make_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Reads into the room that `bytes` has left; how many bytes came.
+    fn read(&self, file: &File, bytes: &mut Vec<u8>, offset: u64) -> io::Result<usize>;
+
+    /// Fills `bytes`, or fails where the file is shorter.
+    fn read_at(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all bytes, or some of them and fails.
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Writes by one `write(2)`, to the end of a file that is open for that; how many bytes it took.
+    fn append(&self, file: &File, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Cuts a file, or extends it with zeros.
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
+
+    /// Reserves room; with `keep_size` also beyond the end, else the file grows.
+    fn reserve(&self, file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()>;
+
+    /// Copies all bytes to an empty file: by reference where the disk can.
+    fn copy(&self, from: &File, to: &File) -> io::Result<()>;
+
+    /// Gives a file another name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes the name of a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Barrier: the bytes of a file, and its length. Says nothing of its name.
+    fn sync_file(&self, file: &File) -> io::Result<()>;
+
+    /// Barrier: the names in a directory. Says nothing of the bytes behind them.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Barrier: everything on the disk that a file is on, by whomever it was written.
+    fn sync_all(&self, file: &File) -> io::Result<()>;
+
+    /// The boot of the machine: within one, what was written is there.
+    fn boot(&self) -> io::Result<String>;
+}
+
+/// The disk of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Host;
+
+impl Disk for Host {
+    fn open(&self, path: &Path, how: &OpenOptions) -> io::Result<File> {
+        how.open(path)
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
+
+    fn read(&self, file: &File, bytes: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::retry_on_intr(|| {
+            rustix::io::pread(file, spare_capacity(bytes), offset)
+        })?)
+    }
+
+    fn read_at(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        file.read_exact_at(bytes, offset)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn append(&self, mut file: &File, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match file.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        file.set_len(len)
+    }
+
+    fn reserve(&self, file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
+        let flags = if keep_size {
+            FallocateFlags::KEEP_SIZE
+        } else {
+            FallocateFlags::empty()
+        };
+        Ok(rustix::io::retry_on_intr(|| {
+            rustix::fs::fallocate(file, flags, offset, len)
+        })?)
+    }
+
+    fn copy(&self, from: &File, to: &File) -> io::Result<()> {
+        // Refused for many reasons (another filesystem, no such feature): then the bytes are copied,
+        // and a disk that is really broken says so there.
+        if rustix::fs::ioctl_ficlone(to, from).is_ok() {
+            return Ok(());
+        }
+        let (mut read, mut written) = (0, 0);
+        loop {
+            match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), COPY) {
+                Ok(0) => return copy_rest(from, to, read),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::XDEV | Errno::PERM) => {
+                    return copy_rest(from, to, read);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn sync_all(&self, file: &File) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(file)?)
+    }
+
+    fn boot(&self) -> io::Result<String> {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        Ok(id.trim().to_owned())
+    }
+}
+
+/// Through our own memory. Also after a copy that the kernel called complete: some filesystems
+/// answer 0 for files that they cannot copy.
+fn copy_rest(from: &File, to: &File, mut at: u64) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        match from.read_at(&mut piece, at) {
+            Ok(0) => return Ok(()),
+            Ok(read) => {
+                to.write_all_at(&piece[..read], at)?;
+                at += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hash::quick_xor_of;
+    use super::*;
+
+    #[test]
+    fn a_copy_through_our_own_memory_is_the_same() {
+        let bytes: Vec<u8> = (0..=250).cycle().take(PIECE * 2 + 7).collect();
+        let (from, to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        from.write_all_at(&bytes, 0).unwrap();
+        copy_rest(&from, &to, 0).unwrap();
+        let size = bytes.len() as u64;
+        assert_eq!(to.metadata().unwrap().len(), size);
+        assert_eq!(
+            quick_xor_of(&to, size).unwrap(),
+            quick_xor_of(&from, size).unwrap()
+        );
+    }
+
+    #[test]
+    fn the_machine_tells_which_boot_this_is() {
+        assert_eq!(Host.boot().unwrap().len(), 36);
+    }
+}
