@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::Start;
-use crate::tree::{ContentId, NodeId, Seal};
+use crate::tree::{Baseline, ContentId, Node, NodeId, Seal};
 
 impl Start<'_> {
     /// Looks at the contents whose bytes were on their way when the last run ended. Returns what
@@ -67,24 +67,17 @@ impl Start<'_> {
         let now = self.now;
         let (path, _ticket) = self.ledger.change(|books| {
             let path = books.tree.path(seal.node).unwrap_or_default();
-            let drive_has_one = books
+            let base = books
                 .tree
                 .node(seal.node)
-                .is_some_and(|node| node.baseline.is_some());
-            if seal.before.is_none() && !drive_has_one {
+                .and_then(|node| node.baseline.clone());
+            if seal.before.is_none() && base.is_none() {
                 books.tree.remove(seal.node, true);
                 return path;
             }
-            books.tree.edit(seal.node, now, |node| {
-                node.held.clone_from(&seal.before);
-                let before = seal.before.as_ref();
-                let drive = node.baseline.as_ref();
-                let (size, generation) = before
-                    .map(|held| (held.size, held.generation))
-                    .or_else(|| drive.map(|base| (base.size, base.generation)))
-                    .unwrap_or((node.size, node.generation));
-                (node.size, node.generation) = (size, generation);
-            });
+            books
+                .tree
+                .edit(seal.node, now, |node| go_back(node, seal, base.as_ref()));
             path
         });
         let why = format!("the machine went down while {path} was being closed");
@@ -102,6 +95,26 @@ impl Start<'_> {
             ),
         };
         self.report.push(line);
+    }
+}
+
+/// Gives a node what it held before a seal, or what the drive has.
+fn go_back(node: &mut Node, seal: &Seal, base: Option<&Baseline>) {
+    // The drive has confirmed the very bytes that are missing here: they are fetched again.
+    let sent = base.is_some_and(|base| base.generation == node.generation);
+    node.held = seal.before.clone().filter(|_| !sent);
+    match (&mut node.held, base) {
+        (Some(held), base) => {
+            // The number that it had says nothing any more: the node may have taken over the item
+            // of another since, whose contents have numbers of their own.
+            let same = base.filter(|b| b.size == held.size && b.hash == held.hash);
+            let confirmed = same.filter(|base| base.hash.is_some());
+            let next = node.generation.next();
+            held.generation = confirmed.map_or(next, |base| base.generation);
+            (node.size, node.generation) = (held.size, held.generation);
+        }
+        (None, Some(base)) => (node.size, node.generation) = (base.size, base.generation),
+        (None, None) => {}
     }
 }
 

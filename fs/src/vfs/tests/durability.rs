@@ -1,5 +1,6 @@
 //! What a kill and a power cut leave, with both promises that an operator can choose.
 
+use super::model::{Step, perform};
 use super::*;
 
 /// The state directory as it is at this moment: what a kill leaves. A power cut leaves less of it.
@@ -82,6 +83,49 @@ async fn a_record_without_its_bytes_gives_way_to_what_was_before() {
     assert_eq!(after.get(NodeId::ROOT, "a").await.unwrap(), first);
     after.drain().await;
     after.drive_has(&[("a", Some(first))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_gives_way_to_what_was_before_is_sent_whatever_the_file_has_replaced_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start_with(dir, Arc::default(), Durability::Fsync).await;
+    let root = NodeId::ROOT;
+    rig.put(root, "target", b"on the drive").await;
+    rig.vfs.fsync_dir().await.unwrap();
+    perform(&rig, &Step::Drain).await.unwrap();
+    let (attr, handle) = rig
+        .vfs
+        .create(root, "a", 0o644, WRITE, false)
+        .await
+        .unwrap();
+    let node = attr.node;
+    let write = rig.vfs.write(handle, 0, Bytes::from_static(b"synced"));
+    write.await.unwrap();
+    rig.vfs.fsync(handle).await.unwrap();
+    rig.vfs.release(handle).await;
+    let before = left_behind(&rig);
+    let kept = content_of(&rig, node, &before);
+    // Another content, whose record gets to the disk and whose bytes do not.
+    let shorter = SetAttr {
+        size: Some(3),
+        ..SetAttr::default()
+    };
+    rig.vfs.set_attr(node, shorter, None).await.unwrap();
+    let flags = RenameFlags::default();
+    rig.vfs
+        .rename(root, "a", root, "target", flags)
+        .await
+        .unwrap();
+    let cut = left_behind(&rig);
+    std::fs::write(content_of(&rig, node, &cut), b"").unwrap();
+    let number = kept.strip_prefix(before.path()).unwrap();
+    std::fs::copy(&kept, cut.path().join(number)).unwrap();
+
+    let after = start(cut, &rig).await;
+    assert_eq!(after.get(root, "target").await.unwrap(), b"synced");
+    after.drain().await;
+    after.drive_has(&[("target", Some(b"synced"))]);
+    assert_eq!(after.get(root, "target").await.unwrap(), b"synced");
 }
 
 #[tokio::test(flavor = "multi_thread")]
