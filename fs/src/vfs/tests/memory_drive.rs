@@ -58,7 +58,7 @@ pub(super) enum Quirk {
     SlowLooks,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     items: HashMap<ItemId, Stored>,
     log: Vec<ItemId>,
@@ -205,6 +205,14 @@ fn describe(id: &ItemId, stored: &Stored) -> Item {
 }
 
 impl MemoryDrive {
+    /// Another drive that has the same, and goes its own way from here.
+    pub(super) fn twin(&self) -> Self {
+        Self {
+            state: Mutex::new(self.state.lock().clone()),
+            gate: Mutex::default(),
+        }
+    }
+
     /// All paths with their bytes; folders end in a slash.
     pub(super) fn dump(&self) -> Vec<(String, Option<Vec<u8>>)> {
         let state = self.state.lock();
@@ -256,6 +264,32 @@ impl MemoryDrive {
     /// The item of a name in the mounted folder.
     pub(super) fn find(&self, name: &str) -> Option<ItemId> {
         self.state.lock().holder(&ItemId::new(ROOT), name)
+    }
+
+    /// The item at a path below the mounted folder.
+    pub(super) fn at(&self, path: &str) -> Option<ItemId> {
+        let state = self.state.lock();
+        let mut at = ItemId::new(ROOT);
+        for name in path.split('/') {
+            at = state.holder(&at, name)?;
+        }
+        Some(at)
+    }
+
+    /// Another client deletes a folder with all that is in it.
+    pub(super) fn remove_all(&self, id: &ItemId) {
+        let below: Vec<ItemId> = {
+            let state = self.state.lock();
+            let inside = state.items.iter().filter(|(_, it)| !it.deleted);
+            inside
+                .filter(|(_, it)| it.parent == *id)
+                .map(|(id, _)| id.clone())
+                .collect()
+        };
+        for id in &below {
+            self.remove_all(id);
+        }
+        self.remove(id);
     }
 
     /// The service gives an item another tag.

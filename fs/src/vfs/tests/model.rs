@@ -1,7 +1,7 @@
-//! Random work against what a plain map of paths to bytes would do, with restarts, evictions and
-//! uploads in between. At the end the drive has just what the map has.
+//! What a plain map of paths to bytes would do, and the same done in the mounted folder.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 
 use proptest::prelude::*;
 
@@ -15,13 +15,16 @@ pub(super) enum Step {
     Append(usize, Vec<u8>),
     Cut(usize, u8),
     Unlink(usize),
+    /// Unlinked while open, written and read, and closed.
+    WriteUnlinked(usize, Vec<u8>),
+    /// What was closed is brought to the disk.
+    Sync(usize),
     Mkdir(usize),
     Rmdir(usize),
     Rename(usize, usize),
     Exchange(usize, usize),
     Drain,
     DrainInVain,
-    Restart,
     Evict,
     Round,
 }
@@ -29,7 +32,7 @@ pub(super) enum Step {
 /// Few places, so that steps meet: three names in the root and in each of two folders.
 pub(super) const PLACES: &[&str] = &["a", "b", "d", "e", "d/a", "d/b", "d/e", "e/a", "e/b", "e/d"];
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let place = || 0..PLACES.len();
     let bytes = || prop::collection::vec(any::<u8>(), 0..20);
     prop_oneof![
@@ -37,13 +40,13 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (place(), bytes()).prop_map(|(at, bytes)| Step::Append(at, bytes)),
         1 => (place(), any::<u8>()).prop_map(|(at, len)| Step::Cut(at, len % 20)),
         3 => place().prop_map(Step::Unlink),
+        1 => (place(), bytes()).prop_map(|(at, bytes)| Step::WriteUnlinked(at, bytes)),
         4 => place().prop_map(Step::Mkdir),
         2 => place().prop_map(Step::Rmdir),
         6 => (place(), place()).prop_map(|(from, to)| Step::Rename(from, to)),
         2 => (place(), place()).prop_map(|(from, to)| Step::Exchange(from, to)),
         3 => Just(Step::Drain),
         1 => Just(Step::DrainInVain),
-        1 => Just(Step::Restart),
         1 => Just(Step::Evict),
         2 => Just(Step::Round),
     ]
@@ -52,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// Files with their bytes, folders with `None`.
 pub(super) type Model = BTreeMap<String, Option<Vec<u8>>>;
 
-fn parent(path: &str) -> &str {
+pub(super) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
 
@@ -64,7 +67,7 @@ fn empty(model: &Model, dir: &str) -> bool {
     !model.keys().any(|path| parent(path) == dir)
 }
 
-fn moved(model: &mut Model, from: &str, to: &str) {
+pub(super) fn moved(model: &mut Model, from: &str, to: &str) {
     let below: Vec<String> = model
         .keys()
         .filter(|path| *path == from || path.starts_with(&format!("{from}/")))
@@ -101,7 +104,7 @@ pub(super) fn apply(model: &mut Model, step: &Step) -> bool {
             }
             _ => false,
         },
-        Step::Unlink(at) => {
+        Step::Unlink(at) | Step::WriteUnlinked(at, _) => {
             let file = matches!(model.get(PLACES[*at]), Some(Some(_)));
             if file {
                 model.remove(PLACES[*at]);
@@ -155,7 +158,8 @@ pub(super) fn apply(model: &mut Model, step: &Step) -> bool {
             }
             true
         }
-        Step::Drain | Step::DrainInVain | Step::Restart | Step::Evict | Step::Round => true,
+        Step::Sync(at) => matches!(model.get(PLACES[*at]), Some(Some(_))),
+        Step::Drain | Step::DrainInVain | Step::Evict | Step::Round => true,
     }
 }
 
@@ -168,21 +172,54 @@ async fn at(rig: &Rig, path: &str) -> Result<(NodeId, String), VfsError> {
     Ok((dir, path.to_owned()))
 }
 
+/// Writes through a handle of its own, which is closed whatever becomes of it.
+async fn through(
+    rig: &Rig,
+    handle: HandleId,
+    work: impl Future<Output = Result<(), VfsError>>,
+) -> Result<(), VfsError> {
+    let done = work.await;
+    let flushed = rig.vfs.flush(handle).await;
+    rig.vfs.release(handle).await;
+    done.and(flushed)
+}
+
 async fn write(rig: &Rig, node: NodeId, offset: Option<u64>, bytes: &[u8]) -> Result<(), VfsError> {
     let handle = rig.vfs.open(node, WRITE).await?;
-    let set = SetAttr {
-        size: offset,
-        ..SetAttr::default()
+    let work = async {
+        let set = SetAttr {
+            size: offset,
+            ..SetAttr::default()
+        };
+        rig.vfs.set_attr(node, set, Some(handle)).await?;
+        let end = rig.vfs.attr(node).await?.size;
+        if !bytes.is_empty() {
+            let bytes = Bytes::copy_from_slice(bytes);
+            rig.vfs.write(handle, end, bytes).await?;
+        }
+        Ok(())
     };
-    rig.vfs.set_attr(node, set, Some(handle)).await?;
-    let end = rig.vfs.attr(node).await?.size;
-    if !bytes.is_empty() {
-        rig.vfs
-            .write(handle, end, Bytes::copy_from_slice(bytes))
-            .await?;
+    through(rig, handle, work).await
+}
+
+async fn write_unlinked(rig: &Rig, path: &str, bytes: &[u8]) -> Result<(), VfsError> {
+    let (dir, name) = at(rig, path).await?;
+    let node = rig.vfs.lookup(dir, &name).await?.node;
+    let handle = rig.vfs.open(node, WRITE).await?;
+    let unlinked = rig.vfs.unlink(dir, &name).await;
+    if unlinked.is_err() {
+        rig.vfs.release(handle).await;
+        return unlinked;
     }
-    rig.vfs.flush(handle).await?;
-    rig.vfs.release(handle).await;
+    let work = async {
+        let bytes = Bytes::copy_from_slice(bytes);
+        rig.vfs.write(handle, 3, bytes.clone()).await?;
+        let all = rig.vfs.read(handle, 3, bytes.len()).await?;
+        assert_eq!(all, bytes);
+        Ok(())
+    };
+    // The name is gone, whatever the disk says to the rest.
+    through(rig, handle, work).await.ok();
     Ok(())
 }
 
@@ -194,12 +231,9 @@ pub(super) async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
                 Ok(attr) => write(rig, attr.node, Some(0), bytes).await,
                 Err(VfsError::NotFound) => {
                     let (_, handle) = rig.vfs.create(dir, &name, 0o644, WRITE, true).await?;
-                    rig.vfs
-                        .write(handle, 0, Bytes::copy_from_slice(bytes))
-                        .await?;
-                    rig.vfs.flush(handle).await?;
-                    rig.vfs.release(handle).await;
-                    Ok(())
+                    let bytes = Bytes::copy_from_slice(bytes);
+                    let work = async { rig.vfs.write(handle, 0, bytes).await.map(drop) };
+                    through(rig, handle, work).await
                 }
                 Err(error) => Err(error),
             }
@@ -221,6 +255,15 @@ pub(super) async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
         Step::Unlink(place) => {
             let (dir, name) = at(rig, PLACES[*place]).await?;
             rig.vfs.unlink(dir, &name).await
+        }
+        Step::WriteUnlinked(place, bytes) => write_unlinked(rig, PLACES[*place], bytes).await,
+        Step::Sync(place) => {
+            let (dir, name) = at(rig, PLACES[*place]).await?;
+            let node = rig.vfs.lookup(dir, &name).await?.node;
+            let handle = rig.vfs.open(node, WRITE).await?;
+            let synced = rig.vfs.fsync(handle).await;
+            rig.vfs.release(handle).await;
+            synced
         }
         Step::Mkdir(place) => {
             let (dir, name) = at(rig, PLACES[*place]).await?;
@@ -263,7 +306,6 @@ pub(super) async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
             rig.sync.round().await.expect("the drive is in memory");
             Ok(())
         }
-        Step::Restart => Ok(()),
     }
 }
 
@@ -286,56 +328,4 @@ pub(super) async fn listing(rig: &Rig) -> Model {
         }
     }
     model
-}
-
-async fn agree(steps: Vec<Step>) {
-    let (mut rig, mut model) = (Rig::new().await, Model::new());
-    for step in &steps {
-        if matches!(step, Step::Restart) {
-            rig = rig.restart().await;
-            assert_eq!(rig.report, [""; 0]);
-        }
-        let before = model.clone();
-        let allowed = apply(&mut model, step);
-        let done = perform(&rig, step).await;
-        assert_eq!(done.is_ok(), allowed, "{step:?} on {before:?}: {done:?}");
-        assert_eq!(listing(&rig).await, model, "after {step:?} on {before:?}");
-    }
-    rig.sync.round().await.expect("the drive is in memory");
-    rig.outbox.retry();
-    rig.drain().await;
-    // What was sought in vain is given up after two minutes.
-    rig.give_up_seeking();
-    rig.outbox.retry();
-    rig.drain().await;
-    assert!(rig.outbox.is_drained(), "{:?}", rig.vfs.status());
-    let dump: Model = rig
-        .drive
-        .dump()
-        .into_iter()
-        .map(|(path, bytes)| (path.trim_end_matches('/').to_owned(), bytes))
-        .collect();
-    assert_eq!(dump, model, "what the drive has");
-    rig.sync.round().await.expect("the drive is in memory");
-    assert_eq!(
-        listing(&rig).await,
-        model,
-        "after the drive told of our own changes"
-    );
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_mount_agrees_with_a_map_and_in_the_end_so_does_the_drive(
-        steps in prop::collection::vec(step(), 1..50),
-    ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        runtime.block_on(agree(steps));
-    }
 }
