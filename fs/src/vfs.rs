@@ -47,6 +47,7 @@ use crate::outbox::drain::Outbox;
 use crate::outbox::ledger::Ledger;
 pub use crate::ports;
 use crate::ports::{Drive, Quota};
+use crate::tree::ContentId;
 pub use crate::tree::{HandleId, Kind, NodeId};
 
 /// How the filesystem goes about its work.
@@ -95,6 +96,13 @@ pub struct Vfs {
 struct Table {
     handles: HashMap<HandleId, Arc<opened::Handle>>,
     files: HashMap<NodeId, Arc<Opened>>,
+}
+
+impl Table {
+    /// The content that is being written to a file, if it is open for that.
+    fn live_content(&self, id: NodeId) -> Option<ContentId> {
+        self.files.get(&id)?.live_content()
+    }
 }
 
 impl Vfs {

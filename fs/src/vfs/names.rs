@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Attr, Kind, NodeId, RenameFlags, Vfs, VfsError};
+use super::{Attr, Kind, NodeId, RenameFlags, Table, Vfs, VfsError};
 use crate::outbox::feed::What;
+use crate::outbox::journal::Ticket;
 use crate::outbox::ledger::Books;
 use crate::tree::Node;
 
@@ -41,7 +42,7 @@ impl Vfs {
         self.may_change()?;
         self.lookup(parent, name).await?;
         let now = SystemTime::now();
-        let (gone, ticket) = self.ledger.change(|books| {
+        let (gone, ticket) = self.change_names(|books, table| {
             let path = path_of(books, parent, name);
             let id = books
                 .tree
@@ -51,7 +52,7 @@ impl Vfs {
             let open = books.open.contains(&id);
             let node = books.tree.unlink(parent, name, open, now)?;
             let id = node.id;
-            unname(books, node, open);
+            unname(books, node, open.then_some(table));
             Ok::<_, VfsError>((path, id))
         });
         let (path, id) = gone?;
@@ -111,7 +112,7 @@ impl Vfs {
             Err(error) => return Err(error),
         }
         let now = SystemTime::now();
-        let (renamed, ticket) = self.ledger.change(|books| {
+        let (renamed, ticket) = self.change_names(|books, table| {
             let was = path_of(books, parent, name);
             let (from, to) = ((parent, name), (to_parent, to_name));
             if flags.exchange {
@@ -123,7 +124,7 @@ impl Vfs {
             let gone = displaced.as_ref().map(|node| node.id);
             if let Some(node) = displaced {
                 let open = books.open.contains(&node.id);
-                unname(books, node, open);
+                unname(books, node, open.then_some(table));
             }
             Ok((id, was, None, gone))
         });
@@ -144,6 +145,12 @@ impl Vfs {
     /// The journal cannot be written.
     pub async fn fsync_dir(&self) -> Result<(), VfsError> {
         Ok(self.ledger.journal().everything().durable().await?)
+    }
+
+    /// Changes names, with what is open in view.
+    fn change_names<R>(&self, change: impl FnOnce(&mut Books, &Table) -> R) -> (R, Ticket) {
+        let table = self.table.lock();
+        self.ledger.change(|books| change(books, &table))
     }
 
     fn tell_moved(&self, moved: NodeId, was: Option<String>, other: Option<NodeId>) {
@@ -173,30 +180,24 @@ impl Vfs {
         }
     }
 
-    /// What is being written to a file without a name is nobody's after a crash.
+    /// What is being written to a file without a name is nobody's after a crash, which the record of
+    /// its removal says already: the intent log need not.
     fn forget_live(&self, id: NodeId) {
-        let live = self
-            .table
-            .lock()
-            .files
-            .get(&id)
-            .and_then(|file| file.live_content());
+        let live = self.table.lock().live_content(id);
         let Some(content) = live else { return };
-        let ((), _ticket) = self.ledger.change(|books| books.doomed.push(content));
         if let Err(error) = self.intents.end(content) {
-            tracing::warn!(%error, "cannot write the intent log; a deleted file may come back after a crash");
+            tracing::warn!(%error, "cannot write the intent log; a restart will look at one content more");
         }
     }
 }
 
-/// A node that lost its name: kept while it is open, with a note for the next start.
-fn unname(books: &mut Books, node: Node, open: bool) {
-    if !open {
-        return;
-    }
-    if let Some(held) = &node.held {
-        books.doomed.push(held.content);
-    }
+/// A node that lost its name: kept while it is open, with a note for the next start in the same
+/// record, also of what is being written to it.
+fn unname(books: &mut Books, node: Node, open: Option<&Table>) {
+    let Some(table) = open else { return };
+    let held = node.held.as_ref().map(|held| held.content);
+    books.doomed.extend(held);
+    books.doomed.extend(table.live_content(node.id));
     books.orphans.insert(node.id, node);
 }
 

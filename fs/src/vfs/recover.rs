@@ -118,7 +118,7 @@ pub fn recover(
     let spare = start.prove(&recovered.seals);
     recovered.garbage.extend(spare);
     start.reattach();
-    start.examine(&open);
+    start.examine(&open, &recovered.garbage);
     start.drop_unsealed();
     start
         .check_contents(&recovered.garbage, &open)
@@ -206,7 +206,8 @@ impl Start<'_> {
 
     /// Content that was open for writing: of the same boot, everything that was written is in
     /// the page cache or on the disk, and is sealed; of another boot, what is there may be torn.
-    fn examine(&mut self, open: &[Intent]) {
+    /// What was written to a file that has been removed since is garbage.
+    fn examine(&mut self, open: &[Intent], garbage: &BTreeSet<ContentId>) {
         for intent in open {
             let named = {
                 let books = self.ledger.books();
@@ -216,8 +217,8 @@ impl Start<'_> {
                     .and_then(|node| node.held.as_ref());
                 held.is_some_and(|held| held.content == intent.content)
             };
-            let outcome = if named {
-                Ok(()) // sealed; only the end of the intent was not written
+            let outcome = if named || garbage.contains(&intent.content) {
+                Ok(()) // only the end of the intent was not written
             } else if intent.boot == self.intents.this_boot() {
                 self.save(intent)
             } else {

@@ -33,14 +33,26 @@ impl Vfs {
     pub(super) fn begin_content(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
         let blob = self.store.create()?;
         self.intend(file, &blob)?;
-        file.set_source(Source::Live(blob));
+        file.set_source(Source::Live(blob.clone()));
         self.mark_changed(file);
+        self.forget_if_unnamed(file, &blob);
         Ok(())
     }
 
     /// Writes down that a content is being written, before anything is (invariant 2).
     fn intend(&self, file: &Opened, blob: &Blob) -> Result<(), VfsError> {
         self.note(file, blob, false)
+    }
+
+    /// Whoever removed the file's name between the intent and the bytes did not see them.
+    fn forget_if_unnamed(&self, file: &Opened, blob: &Blob) {
+        let unnamed = {
+            let books = self.ledger.books();
+            books.orphans.contains_key(&file.node)
+        };
+        if unnamed && let Err(error) = self.intents.end(blob.id()) {
+            tracing::warn!(%error, "cannot write the intent log; a deleted file may come back after a crash");
+        }
     }
 
     /// Writes down that what was written is to be sealed, and is acknowledged before it is: it
@@ -125,6 +137,7 @@ impl Vfs {
         file.set_changed(true);
         file.set_outdated(newest != Some(from));
         file.set_source(Source::Live(copy.clone()));
+        self.forget_if_unnamed(file, &copy);
         Ok(copy)
     }
 
@@ -364,7 +377,9 @@ impl Vfs {
         self.tasks.spawn(async move {
             // Until it is sealed the file stays open here: what was written is what is read.
             let mut wait = SEAL_AGAIN;
-            while let Err(error) = this.seal(&file).await {
+            while !file.is_being_written()
+                && let Err(error) = this.seal(&file).await
+            {
                 if !file.changed() {
                     break; // it has its record, which is written as soon as the disk is well
                 }

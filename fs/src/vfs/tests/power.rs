@@ -362,3 +362,15 @@ fn g7_what_was_acknowledged_survives_a_cut_before_every_call_of_the_disk() {
     let title = "a cut before every call of the disk, `close`";
     gate("G7-close", title, &scenario(), Durability::Close);
 }
+
+#[test]
+fn g7_with_fsync_what_an_fsync_covers_survives_a_cut_before_every_call_of_the_disk() {
+    let mut groups = scenario();
+    // What is synced is what was written just before, whatever it is called by then.
+    groups.insert(3, vec![Step::Sync(place("a"))]);
+    groups.insert(8, vec![Step::Sync(place("d/b"))]);
+    groups.insert(13, vec![Step::Sync(place("d/a"))]);
+    groups.push(vec![Step::Sync(place("a"))]);
+    let title = "a cut before every call of the disk, `fsync`";
+    gate("G7-fsync", title, &groups, Durability::Fsync);
+}
