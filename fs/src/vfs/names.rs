@@ -102,14 +102,19 @@ impl Vfs {
         flags: RenameFlags,
     ) -> Result<(), VfsError> {
         self.may_change()?;
-        self.lookup(parent, name).await?;
-        match self.lookup(to_parent, to_name).await {
+        let source = self.lookup(parent, name).await?;
+        let replaces = match self.lookup(to_parent, to_name).await {
             Ok(_) if flags.no_replace => return Err(VfsError::Exists),
             Ok(target) if target.kind == Kind::Directory && !flags.exchange => {
                 self.know_children(target.node).await?;
+                false
             }
-            Ok(_) | Err(VfsError::NotFound) => {}
+            Ok(_) => !flags.exchange,
+            Err(VfsError::NotFound) => false,
             Err(error) => return Err(error),
+        };
+        if replaces {
+            self.keep_fetched(source.node).await?;
         }
         let now = SystemTime::now();
         let (renamed, ticket) = self.change_names(|books, table| {
@@ -145,6 +150,27 @@ impl Vfs {
     /// The journal cannot be written.
     pub async fn fsync_dir(&self) -> Result<(), VfsError> {
         Ok(self.ledger.journal().everything().durable().await?)
+    }
+
+    /// The content of a file that the drive has was not made to last: it could be fetched again. Under
+    /// the name of another it is to be sent, and may be all that there is.
+    async fn keep_fetched(&self, id: NodeId) -> Result<(), VfsError> {
+        let content = {
+            let books = self.ledger.books();
+            books.tree.node(id).and_then(Node::evictable)
+        };
+        let Some(content) = content else {
+            return Ok(());
+        };
+        match self.store.load(content) {
+            Ok(blob) => {
+                let synced = tokio::task::spawn_blocking(move || blob.sync()).await;
+                Ok(synced.map_err(std::io::Error::other)??)
+            }
+            // Given up just now: its item is moved instead.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Changes names, with what is open in view.

@@ -1,5 +1,6 @@
 //! What a kill and a power cut leave, with both promises that an operator can choose.
 
+use super::fragile_disk::Left;
 use super::model::{Step, perform};
 use super::*;
 
@@ -271,4 +272,23 @@ async fn with_fsync_edges_get_what_was_closed_a_moment_ago() {
     ));
     rig.vfs.flush(handle).await.unwrap();
     assert_eq!(rig.vfs.picture(&path).await.unwrap().size, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_fetched_survives_a_power_cut_once_it_is_to_be_sent_under_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let drive = MemoryDrive::default();
+    drive.put(ROOT, "a", b"of the drive");
+    drive.put(ROOT, "b", b"replaced");
+    let (rig, disk) = power::start(dir, drive, Durability::Close, "first").await;
+    let root = NodeId::ROOT;
+    assert_eq!(rig.get(root, "a").await.unwrap(), b"of the drive");
+    let flags = RenameFlags::default();
+    rig.vfs.rename(root, "a", root, "b", flags).await.unwrap();
+    let cut = tempfile::tempdir().unwrap();
+    disk.now().lay(Left::LEAST, cut.path());
+    let after = start(cut, &rig).await;
+    assert_eq!(after.get(root, "b").await.unwrap(), b"of the drive");
+    after.drain().await;
+    after.drive_has(&[("b", Some(b"of the drive"))]);
 }
