@@ -19,5 +19,6 @@ mod scripted;
 pub mod serve;
 pub mod settings;
 pub mod sync;
+mod threads;
 pub mod tree;
 pub mod vfs;

@@ -19,7 +19,7 @@ mod recover;
 mod seal;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod types;
 mod withheld;
 

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::hash::{QuickXor, each_piece};
 use super::shelf::Shelf;
+use crate::threads::atomic::{AtomicBool, Ordering};
 use crate::tree::{ContentId, QuickXorHash};
 
 /// One content file, open for reading and writing.

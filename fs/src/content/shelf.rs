@@ -11,13 +11,12 @@ use std::fs::{DirEntry, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
-
-use parking_lot::Mutex;
 
 use super::blob::Blob;
 use super::disk::Disk;
+use crate::threads::Mutex;
+use crate::threads::atomic::AtomicU64;
 use crate::tree::ContentId;
 
 /// What marks a content that is not complete.

@@ -4,6 +4,8 @@
 //! out numbers that are never used twice, and one descriptor for each content. What it does not
 //! recognise it moves aside and reports; it deletes only what it is told to.
 
+#[cfg(all(test, feature = "schedules"))]
+mod schedules;
 #[cfg(test)]
 mod tests;
 
@@ -12,13 +14,13 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 pub use super::blob::Blob;
 use super::disk::Disk;
 use super::shelf::{Seen, Shelf};
 use crate::outbox::journal::Contents;
+use crate::threads::atomic::Ordering;
 use crate::tree::{ContentId, QuickXorHash};
 
 /// From so many contents on, one barrier for the whole disk is cheaper than one for each.

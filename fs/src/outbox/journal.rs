@@ -10,6 +10,8 @@ mod committer;
 mod database;
 mod pages;
 mod proof;
+#[cfg(all(test, feature = "schedules"))]
+mod schedules;
 #[cfg(test)]
 mod tests;
 
@@ -17,10 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
 
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -30,6 +29,9 @@ pub use self::database::Damaged;
 use self::database::{LAYOUT, Tables, Write};
 use self::proof::Unproven;
 use crate::content::Disk;
+use crate::threads::Mutex;
+use crate::threads::mpsc::{Sender, channel};
+use crate::threads::thread::{Builder, JoinHandle};
 use crate::tree::{Batch, ContentId, Grave, ItemId, Node, NodeId, Seal, Stored, decode};
 
 /// From when on a change survives a power cut.
@@ -279,7 +281,7 @@ impl Journal {
             removed: Vec::new(),
             unproven: Unproven::examined(recovered.seals.keys().copied()),
         };
-        let thread = std::thread::Builder::new()
+        let thread = Builder::new()
             .name("committer".into())
             .spawn(move || committer.run(&waiting))
             .map_err(failed)?;

@@ -5,10 +5,10 @@ mod agree;
 mod descriptions;
 mod durability;
 mod faults;
-mod fragile_disk;
+pub(crate) mod fragile_disk;
 #[path = "../../../tests/harness/gate.rs"]
 #[expect(unreachable_pub, reason = "the tests from outside use it, too")]
-mod gate;
+pub(crate) mod gate;
 mod lost_replies;
 mod memory_drive;
 mod model;

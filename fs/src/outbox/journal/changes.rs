@@ -12,10 +12,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::content::{Disk, line};
+use crate::threads::Mutex;
 use crate::tree::{Batch, ContentId, ItemId, NodeId, Seal};
 
 /// From this length on the log is cut when it may be: some hundred changes. Cutting costs a change

@@ -8,16 +8,16 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::changes::Changes;
 use super::database::{Tables, Write};
 use super::proof::Unproven;
 use super::{CommitFailed, Contents, Order};
+use crate::threads::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use crate::threads::{Mutex, thread};
 use crate::tree::{Batch, ContentId};
 
 /// How long a batch that could not be written waits for the next try. Short, since callers are
@@ -206,7 +206,7 @@ impl Barriers {
     pub(super) fn start(store: Arc<dyn Contents>) -> std::io::Result<Self> {
         let (contents, wanted) = channel::<Vec<ContentId>>();
         let (done, outcomes) = channel();
-        std::thread::Builder::new()
+        thread::Builder::new()
             .name("barrier".into())
             .spawn(move || {
                 for contents in wanted {

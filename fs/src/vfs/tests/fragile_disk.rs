@@ -29,7 +29,7 @@ type Inode = u64;
 
 /// What a call does to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Call {
+pub(crate) enum Call {
     Open,
     MakeDir,
     Read,
@@ -67,7 +67,7 @@ impl Call {
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// This call alone.
     Once(usize),
     /// This call, and all later ones of its like, until somebody [heals](FragileDisk::heal) the disk.
@@ -76,7 +76,7 @@ pub(super) enum Fault {
 
 /// How it goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     Broken,
     Full,
 }
@@ -92,7 +92,7 @@ impl Trouble {
 
 /// What becomes of names, or of bytes, that no barrier covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unsynced {
+pub(crate) enum Unsynced {
     Lost,
     Kept,
     /// Each change, and each sector, by the dice.
@@ -101,21 +101,21 @@ pub(super) enum Unsynced {
 
 /// A power cut: what is left of what no barrier covers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Left {
-    pub(super) names: Unsynced,
-    pub(super) bytes: Unsynced,
-    pub(super) seed: u64,
+pub(crate) struct Left {
+    pub(crate) names: Unsynced,
+    pub(crate) bytes: Unsynced,
+    pub(crate) seed: u64,
 }
 
 impl Left {
     /// Nothing but what was synced.
-    pub(super) const LEAST: Self = Self::of(Unsynced::Lost, Unsynced::Lost);
+    pub(crate) const LEAST: Self = Self::of(Unsynced::Lost, Unsynced::Lost);
     /// Everything: what a kill leaves.
-    pub(super) const MOST: Self = Self::of(Unsynced::Kept, Unsynced::Kept);
+    pub(crate) const MOST: Self = Self::of(Unsynced::Kept, Unsynced::Kept);
     /// Files without their bytes.
-    pub(super) const NAMES: Self = Self::of(Unsynced::Kept, Unsynced::Lost);
+    pub(crate) const NAMES: Self = Self::of(Unsynced::Kept, Unsynced::Lost);
     /// Bytes without their files.
-    pub(super) const BYTES: Self = Self::of(Unsynced::Lost, Unsynced::Kept);
+    pub(crate) const BYTES: Self = Self::of(Unsynced::Lost, Unsynced::Kept);
 
     const fn of(names: Unsynced, bytes: Unsynced) -> Self {
         Self {
@@ -126,7 +126,7 @@ impl Left {
     }
 
     /// Some of each.
-    pub(super) fn mixed(seed: u64) -> Self {
+    pub(crate) fn mixed(seed: u64) -> Self {
         Self {
             names: Unsynced::Mixed,
             bytes: Unsynced::Mixed,
@@ -245,7 +245,7 @@ type Both = (Arc<[u8]>, Arc<[u8]>);
 
 /// A disk at one moment, with all that may become of it.
 #[derive(Clone, Debug)]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     files: HashMap<Inode, Both>,
     names: BTreeMap<PathBuf, Entry>,
     pending: Vec<Change>,
@@ -296,7 +296,7 @@ impl Moment {
     }
 
     /// Lays out what a power cut leaves.
-    pub(super) fn lay(&self, left: Left, dir: &Path) {
+    pub(crate) fn lay(&self, left: Left, dir: &Path) {
         for (path, bytes) in self.image(left) {
             match bytes {
                 None => std::fs::create_dir(dir.join(path)).unwrap(),
@@ -306,7 +306,7 @@ impl Moment {
     }
 
     /// Whether a power cut leaves the same as at another moment.
-    pub(super) fn same(&self, other: &Self, left: Left) -> bool {
+    pub(crate) fn same(&self, other: &Self, left: Left) -> bool {
         let (one, other) = (self.image(left), other.image(left));
         one.len() == other.len()
             && one.iter().zip(&other).all(|pair| match pair {
@@ -331,7 +331,7 @@ struct State {
 }
 
 /// A disk of which all barriers are known.
-pub(super) struct FragileDisk {
+pub(crate) struct FragileDisk {
     root: PathBuf,
     boot: String,
     state: Mutex<State>,
@@ -345,7 +345,7 @@ impl std::fmt::Debug for FragileDisk {
 
 impl FragileDisk {
     /// The disk below a directory; what stands there is synced.
-    pub(super) fn over(root: &Path, boot: &str) -> Arc<Self> {
+    pub(crate) fn over(root: &Path, boot: &str) -> Arc<Self> {
         let mut state = State {
             calls: 0,
             fault: None,
@@ -379,34 +379,34 @@ impl FragileDisk {
     }
 
     /// The disk as it is now.
-    pub(super) fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         self.state.lock().moment()
     }
 
     /// Has somebody look at the disk before each call, which waits for that.
-    pub(super) fn watch(&self, watch: impl FnMut(usize, Call, Moment) + Send + 'static) {
+    pub(crate) fn watch(&self, watch: impl FnMut(usize, Call, Moment) + Send + 'static) {
         self.state.lock().watch = Some(Box::new(watch));
     }
 
     /// Nobody looks any more.
-    pub(super) fn unwatch(&self) {
+    pub(crate) fn unwatch(&self) {
         self.state.lock().watch = None;
     }
 
     /// Something will go wrong.
-    pub(super) fn fail(&self, fault: Fault, trouble: Trouble) {
+    pub(crate) fn fail(&self, fault: Fault, trouble: Trouble) {
         self.state.lock().fault = Some((fault, trouble));
     }
 
     /// Nothing goes wrong any more. What has.
-    pub(super) fn heal(&self) -> Vec<Call> {
+    pub(crate) fn heal(&self) -> Vec<Call> {
         let mut state = self.state.lock();
         state.fault = None;
         std::mem::take(&mut state.struck)
     }
 
     /// How many calls there were.
-    pub(super) fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.state.lock().calls
     }
 
