@@ -11,15 +11,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fuser::{INodeNo, Notifier};
-use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::ports::Invalidate;
+use crate::threads::atomic::{AtomicU64, Ordering};
+use crate::threads::{Condvar, Mutex, RwLock, thread};
 use crate::tree::{NodeId, shown};
 
 /// How long the kernel may remember. An hour bounds the harm of a notice that got lost; a tenth
@@ -33,10 +34,17 @@ pub(super) struct KernelMemory {
     changes: AtomicU64,
     /// Held for reading while an answer that may be remembered is sent.
     gate: RwLock<()>,
-    news: Mutex<News>,
+    told: Mutex<Told>,
     wake: Condvar,
+}
+
+/// What the kernel was told, and is to be told.
+#[derive(Default)]
+struct Told {
+    news: News,
     /// Files whose pages in the kernel are known to be old, and not yet dropped.
-    stale: Mutex<HashSet<NodeId>>,
+    stale: HashSet<NodeId>,
+    over: bool,
 }
 
 /// Each thing once, so a burst of news is no longer than what is known of the drive.
@@ -45,7 +53,26 @@ struct News {
     entries: HashSet<(NodeId, String)>,
     /// With `true`, their pages too.
     nodes: HashMap<NodeId, bool>,
-    over: bool,
+}
+
+/// Who forgets.
+pub(super) trait Forgets: Send + 'static {
+    /// What a name stands for.
+    fn entry(&self, parent: NodeId, name: &[u8]) -> io::Result<()>;
+
+    /// Attributes; with `pages`, what it holds of the content, too.
+    fn node(&self, node: NodeId, pages: bool) -> io::Result<()>;
+}
+
+impl Forgets for Notifier {
+    fn entry(&self, parent: NodeId, name: &[u8]) -> io::Result<()> {
+        self.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name))
+    }
+
+    fn node(&self, node: NodeId, pages: bool) -> io::Result<()> {
+        // A negative offset leaves the pages alone and drops the attributes.
+        self.inval_inode(INodeNo(node.0), if pages { 0 } else { -1 }, 0)
+    }
 }
 
 /// When a request came.
@@ -67,21 +94,21 @@ impl KernelMemory {
 
     /// Whether pages that the kernel holds of a file are good.
     pub(super) fn keeps_pages(&self, node: NodeId) -> bool {
-        !self.stale.lock().contains(&node)
+        !self.told.lock().stale.contains(&node)
     }
 
     /// Starts the thread that tells the kernel.
-    pub(super) fn tell(self: &Arc<Self>, notifier: Notifier) -> std::io::Result<()> {
+    pub(super) fn tell(self: &Arc<Self>, kernel: impl Forgets) -> io::Result<()> {
         let this = self.clone();
         let run = move || {
             while let Some(news) = this.next() {
                 // From here on no answer made before these changes is on its way.
                 drop(this.gate.write());
-                this.pass_on(&news, &notifier);
+                this.pass_on(&news, &kernel);
             }
         };
         // Nobody waits for it: it may hang in the kernel for as long as a request does.
-        std::thread::Builder::new()
+        thread::Builder::new()
             .name("invalidate".into())
             .spawn(run)
             .map(drop)
@@ -89,73 +116,72 @@ impl KernelMemory {
 
     /// Ends the thread.
     pub(super) fn over(&self) {
-        self.news.lock().over = true;
+        self.told.lock().over = true;
         self.wake.notify_all();
     }
 
     fn next(&self) -> Option<News> {
-        let mut news = self.news.lock();
-        while news.entries.is_empty() && news.nodes.is_empty() && !news.over {
-            self.wake.wait(&mut news);
+        let mut told = self.told.lock();
+        while told.news.entries.is_empty() && told.news.nodes.is_empty() && !told.over {
+            self.wake.wait(&mut told);
         }
-        if news.over {
+        if told.over {
             None
         } else {
-            Some(std::mem::take(&mut *news))
+            Some(std::mem::take(&mut told.news))
         }
     }
 
-    fn pass_on(&self, news: &News, notifier: &Notifier) {
+    fn pass_on(&self, news: &News, kernel: &impl Forgets) {
         for (parent, name) in &news.entries {
             let name = shown(name);
-            report(notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(&name)));
+            report(kernel.entry(*parent, &name));
         }
         for (node, content) in &news.nodes {
-            // A negative offset leaves the pages alone and drops the attributes.
-            let offset = if *content { 0 } else { -1 };
-            report(notifier.inval_inode(INodeNo(node.0), offset, 0));
-            if *content
-                && !self
-                    .news
-                    .lock()
-                    .nodes
-                    .get(node)
-                    .is_some_and(|content| *content)
-            {
-                self.stale.lock().remove(node);
+            report(kernel.node(*node, *content));
+            if *content {
+                let mut told = self.told.lock();
+                // Unless they are old again.
+                if told.news.nodes.get(node) != Some(&true) {
+                    told.stale.remove(node);
+                }
             }
         }
     }
 
-    fn add(&self, add: impl FnOnce(&mut News)) {
+    fn add(&self, add: impl FnOnce(&mut Told)) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        add(&mut self.news.lock());
+        add(&mut self.told.lock());
         self.wake.notify_all();
     }
 }
 
 impl Invalidate for KernelMemory {
     fn entry(&self, parent: NodeId, name: &str) {
-        self.add(|news| {
-            news.entries.insert((parent, name.to_owned()));
+        self.add(|told| {
+            told.news.entries.insert((parent, name.to_owned()));
         });
     }
 
     fn node(&self, node: NodeId, content: bool) {
-        if content {
-            self.stale.lock().insert(node);
-        }
-        self.add(|news| *news.nodes.entry(node).or_default() |= content);
+        self.add(|told| {
+            *told.news.nodes.entry(node).or_default() |= content;
+            if content {
+                told.stale.insert(node);
+            }
+        });
     }
 }
 
 /// What the kernel does not remember is no error; a mount that is gone ends the session anyway.
-fn report(told: std::io::Result<()>) {
+fn report(told: io::Result<()>) {
     if let Err(error) = told {
         tracing::debug!(%error, "the kernel did not take a notice");
     }
 }
 
+#[cfg(all(test, feature = "schedules"))]
+mod schedules;
 #[cfg(test)]
 mod tests {
     use super::*;
