@@ -76,6 +76,19 @@ impl Pair {
         }
     }
 
+    /// With `fsync`, what was closed is sealed and brought to the disk for whoever asks.
+    async fn sync(&self) {
+        if self.durability == Durability::Close {
+            return;
+        }
+        for (number, path) in PLACES.iter().enumerate() {
+            if matches!(self.model.get(*path), Some(Some(_))) {
+                perform(&self.rig, &Step::Sync(number)).await.unwrap();
+            }
+        }
+        self.rig.vfs.fsync_dir().await.unwrap();
+    }
+
     /// Ends this run, and starts from what is left.
     async fn again(&mut self, left: Left) {
         let dir = tempfile::tempdir().unwrap();
@@ -101,14 +114,7 @@ impl Pair {
             }
             Event::Kill => self.again(Left::MOST).await,
             Event::Cut(left) => {
-                if self.durability == Durability::Fsync {
-                    for (number, path) in PLACES.iter().enumerate() {
-                        if matches!(self.model.get(*path), Some(Some(_))) {
-                            perform(&self.rig, &Step::Sync(number)).await.unwrap();
-                        }
-                    }
-                    self.rig.vfs.fsync_dir().await.unwrap();
-                }
+                self.sync().await;
                 self.boots += 1;
                 self.again(*left).await;
             }
@@ -202,6 +208,7 @@ impl Pair {
     }
 
     async fn end(mut self) {
+        self.sync().await;
         self.rig.sync.round().await.unwrap();
         for _ in 0..2 {
             self.rig.outbox.retry();
@@ -217,7 +224,7 @@ impl Pair {
         let told = listing(&self.rig).await;
         assert_eq!(told, self.model, "after the drive told of our own changes");
         self.boots += 1;
-        self.rig.vfs.fsync_dir().await.unwrap();
+        self.sync().await;
         self.again(Left::LEAST).await;
         let found = listing(&self.rig).await;
         assert_eq!(found, self.model, "after a power cut at the end");
