@@ -13,7 +13,7 @@ BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
 .PHONY: help deps build demo demo-check test check-format check-lints check-units \
-	check-supervisor check-helper check-peers gauntlet gauntlet-g3 gauntlet-g6 bench-durability bench-requests deny install uninstall clean
+	check-supervisor check-helper check-peers gauntlet gauntlet-g3 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 bench-durability bench-requests deny install uninstall clean
 
 help:
 	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
@@ -73,7 +73,7 @@ G6_ROUNDS ?= 20
 # Rounds of five kills each: a thousand kills.
 G3_ROUNDS ?= 200
 
-gauntlet: gauntlet-g3 gauntlet-g6
+gauntlet: gauntlet-g3 gauntlet-g6 gauntlet-g5 gauntlet-g7 gauntlet-g8
 
 gauntlet-g3:
 	@packaging/check/deps.sh test
@@ -86,6 +86,29 @@ gauntlet-g6:
 	cargo build --workspace --bins --locked
 	GAUNTLET_ROUNDS=$(G6_ROUNDS) cargo test --package tuyun-tests --test gauntlet --locked \
 		-- --nocapture --test-threads 1 g6
+
+# Each round meets every call of the disk with each kind of trouble, some minutes long; rounds differ in
+# how threads happen to take turns.
+G5_ROUNDS ?= 5
+
+# A round cuts at every call of the disk, in eleven states of what is not synced, or is 200 cases of random
+# work: one to three minutes.
+G7_ROUNDS ?= 20
+
+# A round is 300 orders, some ten seconds.
+G8_ROUNDS ?= 100
+
+gauntlet-g5:
+	GAUNTLET_ROUNDS=$(G5_ROUNDS) cargo test --package tuyunfs --lib --locked \
+		-- --nocapture --test-threads 1 g5_
+
+gauntlet-g7:
+	GAUNTLET_ROUNDS=$(G7_ROUNDS) cargo test --package tuyunfs --lib --locked \
+		-- --nocapture --test-threads 1 g7_
+
+gauntlet-g8:
+	GAUNTLET_ROUNDS=$(G8_ROUNDS) cargo test --package tuyunfs --lib --features schedules --locked \
+		-- --nocapture --test-threads 1 g8_
 
 bench-durability:
 	@packaging/check/deps.sh test

@@ -64,11 +64,16 @@ peers() {
 
 phase "format" cargo fmt --all --check
 phase "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+phase "lints of the schedules" cargo clippy --package tuyunfs --all-targets --features schedules \
+    --locked -- -D warnings
 # The tests start the programs by their path, so these have to be there before.
 phase "build" cargo build --workspace --all-targets --locked || finish
 PROGRAMS_DIR=$(packaging/check/target-dir.sh)/debug
 export PROGRAMS_DIR
 phase "tests" tests
+# Built apart: with this feature threads take turns, and nothing but these tests can run.
+phase "schedules" timeout --foreground "$limit" cargo test --package tuyunfs --lib \
+    --features schedules --locked g8_
 phase "examples in the documentation" cargo test --workspace --doc --locked
 phase "the emulator, judged by other clients" peers
 phase "systemd units" packaging/check/units.sh

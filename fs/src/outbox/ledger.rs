@@ -5,15 +5,16 @@
 //! waits and nothing is read or written while the lock is held.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::DerefMut;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::feed::{Feed, What};
 use super::journal::{Journal, Ticket};
 use crate::ports::Invalidate;
+use crate::threads::Mutex;
 use crate::tree::{Batch, ContentId, Effects, Node, NodeId, QuickXorHash, Tree};
 
 /// What is decided together, under one lock.
@@ -86,7 +87,7 @@ impl Ledger {
     }
 
     /// Looks, without changing anything that has rows.
-    pub fn books(&self) -> MutexGuard<'_, Books> {
+    pub fn books(&self) -> impl DerefMut<Target = Books> + '_ {
         self.books.lock()
     }
 
@@ -199,3 +200,6 @@ pub fn etag_of(hash: QuickXorHash, size: u64) -> String {
     let _ = write!(text, "-{size:x}");
     text
 }
+
+#[cfg(all(test, feature = "schedules"))]
+mod schedules;

@@ -141,20 +141,20 @@ pub(crate) fn in_many_orders(gate: &str, title: &str, work: impl Fn() + Send + S
     use shuttle::{Config, Runner};
     use std::sync::Arc;
 
-    /// Orders of one round. Most mistakes show in some ten.
-    const ORDERS: usize = 150;
-
+    // Most mistakes show in some ten.
+    let long = std::env::var_os("GAUNTLET_ROUNDS").is_some();
+    let orders = if long { 150 } else { 40 };
     let mut config = Config::new();
     // redb needs more than the default of 32 KiB.
     config.stack_size = 1 << 20;
     let work = Arc::new(work);
     crate::vfs::tests::gate::run(gate, title, 1, |seed| {
         let (one, other) = (work.clone(), work.clone());
-        let random = RandomScheduler::new_from_seed(seed, ORDERS);
+        let random = RandomScheduler::new_from_seed(seed, orders);
         Runner::new(random, config.clone()).run(move || one());
         // A few changes of turn in a run that is otherwise by rank: another kind of order.
-        let ranked = PctScheduler::new_from_seed(seed, 3, ORDERS);
+        let ranked = PctScheduler::new_from_seed(seed, 3, orders);
         Runner::new(ranked, config.clone()).run(move || other());
-        vec![("orders", 2 * ORDERS as u64)]
+        vec![("orders", 2 * orders as u64)]
     });
 }
