@@ -24,6 +24,7 @@ mod trace;
 pub use conflict::conflict_name;
 pub use ids::{ContentId, Generation, HandleId, NodeId};
 pub use item::{CTag, DriveId, ETag, Item, ItemFacet, ItemId, QuickXorHash};
+pub use late::News;
 pub use local::NameError;
 pub use name::{BadName, Fold, check as check_name};
 pub use namespace::Tree;

@@ -156,7 +156,7 @@ impl Store {
     /// The disk fails or is full; there is no copy then.
     pub fn copy_aside(&self, from: &Blob) -> io::Result<Arc<Blob>> {
         let copy = self.create_fill()?;
-        if let Err(error) = copy_bytes(&from.file(), &copy.file()) {
+        if let Err(error) = self.shelf.disk().copy(&from.file(), &copy.file()) {
             copy.discard_fill();
             return Err(error);
         }

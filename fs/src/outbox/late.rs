@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::ledger::{Books, Ledger};
 use crate::ports::{Drive, DriveError};
-use crate::tree::{Item, ItemFacet, ItemId, Scope, Terms};
+use crate::tree::{Item, ItemFacet, ItemId, News, Scope, Terms};
 
 /// Brings in what has become of items that had news at the wrong time.
 ///
@@ -16,13 +16,22 @@ pub async fn catch_up(ledger: &Ledger, drive: &dyn Drive) -> Result<(), DriveErr
         tree.take_late(&|id| writing.contains(&id))
     };
     let mut items = Vec::new();
+    let mut unsure = Vec::new();
     let mut failed = None;
-    while let Some(id) = late.pop() {
+    while let Some((id, news)) = late.pop() {
         match drive.item(&id).await {
             Ok(item) => items.push(item),
-            Err(DriveError::NotFound) => items.push(deleted(id)),
+            Err(DriveError::NotFound) => {
+                let now = SystemTime::now();
+                // A 404 alone counts when it comes again two minutes later (invariant 7).
+                if news == News::Gone || ledger.books().tree.missed(&id, now) {
+                    items.push(deleted(id));
+                } else {
+                    unsure.push((id, news));
+                }
+            }
             Err(error) => {
-                late.push(id);
+                late.push((id, news));
                 failed = Some(error);
                 break;
             }
@@ -31,7 +40,7 @@ pub async fn catch_up(ledger: &Ledger, drive: &dyn Drive) -> Result<(), DriveErr
     let now = SystemTime::now();
     let (effects, _ticket) = ledger.change(|books| {
         let Books { tree, writing, .. } = books;
-        tree.still_late(late);
+        tree.still_late(late.into_iter().chain(unsure));
         let writing = |id| writing.contains(&id);
         tree.apply(&items, Scope::Round, Terms::plain(&writing), now)
     });

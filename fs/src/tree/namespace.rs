@@ -11,7 +11,7 @@ use super::node::{Grave, Kind, Node, Place};
 use super::own::OwnWrites;
 use super::rows::{Batch, Stored, encode};
 use super::spelling::shown_text;
-use super::{ContentId, Fold, Generation, ItemId, NodeId};
+use super::{ContentId, Fold, Generation, ItemId, News, NodeId};
 
 /// All that is known of the mounted folder.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct Tree {
     /// Nodes for which a request that makes an item is under way right now.
     pub(super) under_way: HashSet<NodeId>,
     /// Items whose news could not be taken when they came.
-    pub(super) late: HashSet<ItemId>,
+    pub(super) late: HashMap<ItemId, News>,
     pub(super) own: OwnWrites,
     pub(super) host: String,
     /// Length of the mounted folder's own path on the drive.
@@ -68,7 +68,7 @@ impl Tree {
             attempted: HashSet::new(),
             unsure: HashSet::new(),
             under_way: HashSet::new(),
-            late: HashSet::new(),
+            late: HashMap::new(),
             own: OwnWrites::default(),
             host,
             above: 0,

@@ -54,6 +54,8 @@ pub(super) enum Quirk {
     NoListings,
     /// Listings go on showing what was deleted.
     Lingering,
+    /// It answers 404 to every item that is asked for by its id.
+    NoItems,
     /// What is seen under a name waits at the gate, and is old when it arrives.
     SlowLooks,
 }
@@ -487,6 +489,9 @@ impl Drive for MemoryDrive {
     async fn item(&self, id: &ItemId) -> Result<Item, DriveError> {
         let mut state = self.state.lock();
         state.call(format!("item {id}"))?;
+        if state.quirks.contains(&Quirk::NoItems) {
+            return Err(DriveError::NotFound);
+        }
         state.item(id)
     }
 

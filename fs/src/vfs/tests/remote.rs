@@ -2,7 +2,7 @@
 
 use super::memory_drive::Quirk;
 use super::*;
-use crate::tree::Kind;
+use crate::tree::{Kind, News};
 
 const NOTHING: &[u8] = b"";
 
@@ -400,4 +400,30 @@ async fn change_meanwhile(rig: &Rig, rename: bool) {
         };
         rig.vfs.set_attr(node, times, None).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_404_of_an_item_that_has_news_is_not_its_end() {
+    let rig = Rig::new().await;
+    let item = rig.drive.put(ROOT, "a.gif", b"a");
+    rig.sync.round().await.unwrap();
+    assert_eq!(names(&rig, NodeId::ROOT).await, ["a.gif"]);
+    let put_off = || {
+        let late = [(item.clone(), News::Changed)];
+        rig.vfs.ledger().books().tree.still_late(late);
+    };
+    rig.drive.set(Quirk::NoItems);
+    put_off();
+    rig.sync.round().await.unwrap();
+    assert_eq!(names(&rig, NodeId::ROOT).await, ["a.gif"]);
+    rig.drive.clear(Quirk::NoItems);
+    rig.sync.round().await.unwrap();
+    assert_eq!(names(&rig, NodeId::ROOT).await, ["a.gif"]);
+    // Twice, with the time between that a new item may take to be found.
+    rig.drive.set(Quirk::NoItems);
+    put_off();
+    rig.sync.round().await.unwrap();
+    rig.vfs.ledger().books().tree.age(Duration::from_mins(3));
+    rig.sync.round().await.unwrap();
+    assert_eq!(names(&rig, NodeId::ROOT).await, [""; 0]);
 }
