@@ -46,6 +46,10 @@ const LONGEST_SILENCE: Duration = Duration::from_hours(1);
 /// How long a locked item is left alone: somebody has it open in Office (`graph-api.md` 8.2).
 const LOCKED_WAIT: Duration = Duration::from_mins(2);
 
+/// What is said while the drive has no room.
+const FULL: &str = "the drive is full: uploads wait, and are kept here; deletions and renames go on. \
+    Make room on the drive, or get more";
+
 /// How long a full drive, or a dead sign-in, is left alone before the next look.
 const PERSON_WAIT: Duration = Duration::from_secs(30);
 
@@ -64,6 +68,8 @@ struct HoldTable {
     failed: HashMap<Subject, Failure>,
     pause: Option<Pause>,
     pauses: u32,
+    /// The drive is full: until when nothing that takes space is sent.
+    full: Option<SystemTime>,
 }
 
 struct Failure {
@@ -88,6 +94,10 @@ impl Holds for HoldTable {
     fn until(&self, subject: &Subject) -> Option<SystemTime> {
         self.failed.get(subject).map(|failure| failure.until)
     }
+
+    fn full_until(&self) -> Option<SystemTime> {
+        self.full
+    }
 }
 
 impl Outbox {
@@ -111,14 +121,19 @@ impl Outbox {
         }
     }
 
-    /// Why nothing is sent at present, if so.
+    /// Why nothing is sent at present, or nothing that takes space, if so.
     #[must_use]
     pub fn paused(&self) -> Option<Pause> {
-        self.holds
-            .lock()
-            .pause
-            .clone()
-            .filter(|pause| pause.until > SystemTime::now())
+        let now = SystemTime::now();
+        let holds = self.holds.lock();
+        let pause = holds.pause.clone().filter(|pause| pause.until > now);
+        // Also while it is tried again: that it is full is over once something was taken.
+        pause.or_else(|| {
+            holds.full.map(|until| Pause {
+                why: FULL.to_owned(),
+                until,
+            })
+        })
     }
 
     /// How many steps are under way.
@@ -143,7 +158,7 @@ impl Outbox {
         {
             let mut holds = self.holds.lock();
             holds.failed.clear();
-            holds.pause = None;
+            (holds.pause, holds.full) = (None, None);
         }
         let freed = self.settle.unpark(SystemTime::now());
         self.settle.ledger.wake.notify_one();
@@ -257,6 +272,9 @@ impl Outbox {
         let subject = step.subject();
         match outcome {
             Outcome::Done => {
+                if step.takes_space() {
+                    holds.full = None;
+                }
                 holds.failed.remove(&subject);
                 (holds.pause, holds.pauses) = (None, 0);
             }
@@ -268,6 +286,7 @@ impl Outbox {
             }
             Outcome::Pause { why, after } => holds.pause(why, after),
             Outcome::Person { why } => holds.pause(why, Some(PERSON_WAIT)),
+            Outcome::Full => holds.is_full(),
         }
     }
 }
@@ -281,6 +300,13 @@ impl HoldTable {
         let wait = wait.unwrap_or_else(|| backoff(failure.times));
         failure.times += 1;
         failure.until = SystemTime::now() + wait;
+    }
+
+    fn is_full(&mut self) {
+        if self.full.is_none() {
+            tracing::warn!("{FULL}");
+        }
+        self.full = Some(SystemTime::now() + PERSON_WAIT);
     }
 
     fn pause(&mut self, why: String, after: Option<Duration>) {

@@ -114,6 +114,12 @@ impl Step {
         }
     }
 
+    /// Whether the drive needs room for it.
+    #[must_use]
+    pub fn takes_space(&self) -> bool {
+        matches!(self, Self::Create { .. } | Self::Replace { .. })
+    }
+
     /// All that this step works on.
     #[must_use]
     pub fn subjects(&self) -> Vec<Subject> {
@@ -141,6 +147,8 @@ pub trait Holds {
     fn busy(&self, subject: &Subject) -> bool;
     /// Until when a subject has to be left alone after a failure.
     fn until(&self, subject: &Subject) -> Option<SystemTime>;
+    /// Until when nothing that takes space is to be sent, since the drive is full.
+    fn full_until(&self) -> Option<SystemTime>;
 }
 
 /// Steps that may run now, and when to look again.
@@ -459,7 +467,9 @@ impl<H: Holds> Planner<'_, H> {
         {
             return; // looked at again when the other step ends
         }
+        let full = self.holds.full_until().filter(|_| step.takes_space());
         let held = subjects.iter().filter_map(|s| self.holds.until(s)).max();
+        let held = held.max(full);
         // A clock that was set back must not delay an upload by the difference.
         let quiet = if quiet > self.now + self.settle {
             self.now

@@ -37,7 +37,9 @@ pub(super) enum Outcome {
         /// For how long, if it said so.
         after: Option<Duration>,
     },
-    /// Everything waits for a person: sign-in, or a full drive.
+    /// The drive has no room: what takes space waits.
+    Full,
+    /// Everything waits for a person: sign-in.
     Person {
         /// What is needed.
         why: String,
@@ -59,11 +61,17 @@ impl Settle {
             let now = SystemTime::now();
             let ((), _ticket) = self.ledger.change(|books| books.tree.attempt(*node, now));
         }
+        if let Step::Replace { node, .. } = step {
+            self.ledger.books().tree.begun(*node);
+        }
         let outcome = match self.send(step).await {
             Ok(outcome) => outcome,
             Err(error) => self.classify(step, error).await,
         };
-        if let Step::CreateFolder { node, .. } | Step::Create { node, .. } = step {
+        if let Step::CreateFolder { node, .. }
+        | Step::Create { node, .. }
+        | Step::Replace { node, .. } = step
+        {
             self.ledger.books().tree.ended(*node);
         }
         outcome
@@ -120,7 +128,7 @@ impl Settle {
                     return self.confirm(Ok(there), *node, step, None).await;
                 }
                 if let Some(over) = over
-                    && let Some(outcome) = self.changed_under(over).await?
+                    && let Some(outcome) = self.changed_under(over, parent, name).await?
                 {
                     return Ok(outcome);
                 }
@@ -313,9 +321,7 @@ impl Settle {
             DriveError::SignIn(why) => Outcome::Person {
                 why: format!("sign-in is needed: {why}"),
             },
-            DriveError::QuotaFull => Outcome::Person {
-                why: "the drive is full".into(),
-            },
+            DriveError::QuotaFull => Outcome::Full,
             DriveError::Locked(_) => Outcome::Locked,
             // Looked into where they can happen; here, the state changed between two requests.
             DriveError::NotFound | DriveError::NameTaken | DriveError::Conflict => Outcome::Again,

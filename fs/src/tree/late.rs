@@ -19,10 +19,15 @@ impl Tree {
         self.late.insert(item.clone(), News::Changed);
     }
 
-    /// Remembers the end of an item that nobody knows: it may be one whose reply is still on its way.
+    /// Remembers the end of an item.
+    pub(super) fn put_off_gone(&mut self, item: &ItemId) {
+        self.late.insert(item.clone(), News::Gone);
+    }
+
+    /// The same of an item that nobody knows: it may be one whose reply is still on its way.
     pub(super) fn put_off_unknown(&mut self, item: &ItemId) {
         if !self.under_way.is_empty() {
-            self.late.insert(item.clone(), News::Gone);
+            self.put_off_gone(item);
         }
     }
 
@@ -36,7 +41,14 @@ impl Tree {
         late.retain(|item, news| match self.by_item(item) {
             // Not ours: whoever made it, it came and went.
             None => !self.under_way.is_empty(),
-            Some(node) if node.content_pending() || writing(node.id) => true,
+            Some(node) if self.under_way.contains(&node.id) => true,
+            Some(node) if *news == News::Changed => {
+                let wait = node.content_pending() || writing(node.id);
+                if !wait {
+                    ready.push((item.clone(), *news));
+                }
+                wait
+            }
             Some(_) => {
                 ready.push((item.clone(), *news));
                 false

@@ -37,7 +37,7 @@ pub struct Tree {
     pub(super) attempted: HashSet<NodeId>,
     /// Nodes whose last request the run before may not have heard of.
     pub(super) unsure: HashSet<NodeId>,
-    /// Nodes for which a request that makes an item is under way right now.
+    /// Nodes for which a request that makes an item, or gives it content, is under way right now.
     pub(super) under_way: HashSet<NodeId>,
     /// Items whose news could not be taken when they came.
     pub(super) late: HashMap<ItemId, News>,

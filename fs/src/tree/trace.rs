@@ -36,6 +36,12 @@ impl Tree {
         }
     }
 
+    /// Notes that new content for a node's item is under way: what becomes of the item meanwhile is
+    /// looked at once that has ended.
+    pub fn begun(&mut self, id: NodeId) {
+        self.under_way.insert(id);
+    }
+
     /// Notes that the request has ended, with a reply or without. With one, what it made is known,
     /// and nothing of it has to be sought.
     pub fn ended(&mut self, id: NodeId) {

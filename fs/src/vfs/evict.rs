@@ -1,6 +1,6 @@
 //! Room for new contents: gives up what the drive has confirmed, the longest unused first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Vfs;
 pub use crate::content::eviction::Budget;
 use crate::content::eviction::{Entry, choose};
+use crate::outbox::ledger::Books;
 use crate::tree::{ContentId, NodeId};
 
 /// How often the budget is looked at. A home line fills at most some hundred MB in that time,
@@ -46,7 +47,12 @@ impl Vfs {
         let mut owners: HashMap<ContentId, NodeId> = HashMap::new();
         let mut entries = Vec::new();
         {
-            let books = self.ledger.books();
+            let mut books = self.ledger.books();
+            let Books { tree, used, .. } = &mut *books;
+            let held = tree.nodes().filter_map(|node| node.held.as_ref());
+            let held: HashSet<ContentId> = held.map(|held| held.content).collect();
+            // Of what was replaced or deleted since nobody asks when it was read.
+            used.retain(|content, _| held.contains(content));
             for node in books.tree.nodes() {
                 let (Some(content), Some(held)) = (node.evictable(), &node.held) else {
                     continue;

@@ -6,6 +6,7 @@ mod descriptions;
 mod durability;
 mod faults;
 pub(crate) mod fragile_disk;
+mod full;
 #[path = "../../../tests/harness/gate.rs"]
 #[expect(unreachable_pub, reason = "the tests from outside use it, too")]
 pub(crate) mod gate;

@@ -21,6 +21,9 @@ impl Holds for Free {
     fn until(&self, _: &Subject) -> Option<SystemTime> {
         None
     }
+    fn full_until(&self) -> Option<SystemTime> {
+        None
+    }
 }
 
 fn item(id: &str, parent: &str, name: &str, facet: ItemFacet) -> Item {
@@ -455,6 +458,9 @@ impl Holds for Counting {
     fn until(&self, _: &Subject) -> Option<SystemTime> {
         None
     }
+    fn full_until(&self) -> Option<SystemTime> {
+        None
+    }
 }
 
 #[test]
@@ -485,4 +491,44 @@ fn thousands_that_were_just_written_are_not_looked_at_one_by_one() {
     assert_eq!(plan.wake, Some(at(6)));
     // What is due, and the first that is not.
     assert!(looks.0.get() < 50, "{} looks", looks.0.get());
+}
+
+/// Until the end of the first second the drive is full.
+struct Full;
+
+impl Holds for Full {
+    fn busy(&self, _: &Subject) -> bool {
+        false
+    }
+    fn until(&self, _: &Subject) -> Option<SystemTime> {
+        None
+    }
+    fn full_until(&self) -> Option<SystemTime> {
+        Some(at(12))
+    }
+}
+
+#[test]
+fn while_the_drive_is_full_only_what_takes_space_waits() {
+    let mut tree = tree(&[
+        item("A", "R", "a.gif", file()),
+        item("B", "R", "b.gif", file()),
+    ]);
+    let pic = tree
+        .create(NodeId::ROOT, "new.gif", Kind::File, at(0))
+        .unwrap();
+    seal(&mut tree, pic, 7, at(0));
+    tree.create(NodeId::ROOT, "2026", Kind::Directory, at(0))
+        .unwrap();
+    tree.unlink(NodeId::ROOT, "a.gif", false, at(0)).unwrap();
+    let (from, to) = ((NodeId::ROOT, "b.gif"), (NodeId::ROOT, "c.gif"));
+    tree.rename(from, to, |_| false, at(0)).unwrap();
+    let full = plan(&tree, &Full, SETTLE, false, 100, at(10));
+    assert_eq!(
+        summary(&full.steps),
+        ["delete A", "mkdir R/2026", "move B R/c.gif over None"]
+    );
+    assert_eq!(full.wake, Some(at(12)));
+    let room = plan(&tree, &Full, SETTLE, false, 100, at(12));
+    assert_eq!(summary(&room.steps)[0], "create R/new.gif");
 }

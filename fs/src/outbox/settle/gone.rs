@@ -68,10 +68,29 @@ impl Settle {
 
     /// Before a move replaces a file, which no request makes conditional (trap T21): what another
     /// client has written since stays, and the move has to find another way.
-    pub(super) async fn changed_under(&self, over: &ItemId) -> Result<Option<Outcome>, DriveError> {
+    pub(super) async fn changed_under(
+        &self,
+        over: &ItemId,
+        parent: &ItemId,
+        name: &str,
+    ) -> Result<Option<Outcome>, DriveError> {
         let there = match self.drive.item(over).await {
-            Err(DriveError::NotFound) => return Ok(None),
-            other => other?,
+            // Who has the name now is asked by the name.
+            Err(DriveError::NotFound) => self.drive.child(parent, name).await,
+            other => other,
+        };
+        let there = match there {
+            Ok(item) if item.id == *over => item,
+            // What was to be replaced is gone, and whatever has the name is another's: a move that
+            // replaces nothing finds out.
+            Ok(_) | Err(DriveError::NotFound) => {
+                let ((), ticket) = self
+                    .ledger
+                    .change(|books| books.tree.set_grave(over.clone(), None));
+                ticket.durable().await.ok();
+                return Ok(Some(Outcome::Again));
+            }
+            Err(error) => return Err(error),
         };
         let same = {
             let books = self.ledger.books();

@@ -64,6 +64,8 @@ impl Tree {
             }
             match self.by_item(&item.id).map(|node| node.id) {
                 Some(NodeId::ROOT) => self.withhold(NodeId::ROOT, now),
+                // The reply may be of before or of after the end.
+                Some(id) if self.under_way.contains(&id) => self.put_off_gone(&item.id),
                 Some(id) => going.push(id),
                 None => self.put_off_unknown(&item.id),
             }

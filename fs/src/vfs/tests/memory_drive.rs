@@ -54,6 +54,8 @@ pub(super) enum Quirk {
     NoListings,
     /// Listings go on showing what was deleted.
     Lingering,
+    /// It has no room for any content.
+    Full,
     /// It answers 404 to every item that is asked for by its id.
     NoItems,
     /// What is seen under a name waits at the gate, and is old when it arrives.
@@ -573,6 +575,9 @@ impl Drive for MemoryDrive {
             .file
             .read_exact_at(&mut bytes, 0)
             .map_err(DriveError::Disk)?;
+        if self.state.lock().quirks.contains(&Quirk::Full) {
+            return Err(DriveError::QuotaFull);
+        }
         let what = match &upload.target {
             UploadTarget::New { name, .. } => format!("create {name}"),
             UploadTarget::Replace { id, .. } => format!("replace {id}"),
