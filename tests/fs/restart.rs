@@ -173,3 +173,35 @@ fn a_second_daemon_on_one_state_directory_is_refused() {
     let told = String::from_utf8_lossy(&done.stderr);
     assert!(told.contains("in use by another tuyunfs"), "{told}");
 }
+
+#[test]
+fn with_fsync_what_was_closed_survives_a_kill_all_the_same() {
+    if !needs::met(&[Need::Root, Need::Fuse]) {
+        return;
+    }
+    let cloud = Cloud::start(Profile::Business);
+    let mut mount = Mount::prepare(&cloud, &[("writeback.durability", "fsync")]);
+    mount.login(&cloud);
+    mount.run();
+    cloud.0.hold(Route::PutContent);
+    for n in 0..50 {
+        std::fs::write(mount.point.join(format!("{n}.part")), picture(n)).expect("a file");
+        let (from, to) = (format!("{n}.part"), format!("{n}.gif"));
+        std::fs::rename(mount.point.join(from), mount.point.join(to)).expect("a rename");
+    }
+    std::fs::write(mount.point.join("empty"), b"").expect("a file");
+    mount.kill();
+    cloud.0.release(Route::PutContent);
+    mount.run();
+    let names = std::fs::read_dir(&mount.point).expect("a folder").count();
+    assert_eq!(names, 51);
+    for n in 0..50 {
+        let path = mount.point.join(format!("{n}.gif"));
+        assert_eq!(
+            std::fs::read(path).expect("it is there"),
+            picture(n),
+            "picture {n}"
+        );
+        cloud.has(&format!("share/mount/{n}.gif"), &picture(n));
+    }
+}
