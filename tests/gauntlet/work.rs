@@ -29,6 +29,8 @@ pub(crate) struct Work {
     names: usize,
     /// What was acknowledged.
     pub(crate) tree: Tree,
+    /// All that was acknowledged, in order, for whoever has to find out what went wrong.
+    history: Vec<String>,
     /// How many things were done, for whoever wants to end them in the middle of one.
     pub(crate) done: Arc<AtomicUsize>,
 }
@@ -64,6 +66,7 @@ impl Work {
             dice: StdRng::seed_from_u64(seed),
             names: 0,
             tree: Tree::new(),
+            history: Vec::new(),
             done: Arc::default(),
         }
     }
@@ -175,6 +178,23 @@ impl Work {
     /// Writes down that it was acknowledged.
     pub(crate) fn note(&mut self, deed: &Deed) {
         apply(&mut self.tree, deed);
+        self.history.push(deed.brief());
+    }
+
+    /// What was done to a place, or around it.
+    fn history_of(&self, path: &str) -> String {
+        let of_it = |line: &&String| {
+            line.split(['"', ' ']).any(|word| {
+                word == path || (!word.is_empty() && (within(path, word) || within(word, path)))
+            })
+        };
+        let lines: Vec<&str> = self
+            .history
+            .iter()
+            .filter(of_it)
+            .map(String::as_str)
+            .collect();
+        lines.join("; ")
     }
 
     /// Looks what the folder holds now, after it went away in the middle of `deed`; whatever is there
@@ -183,6 +203,7 @@ impl Work {
     /// # Panics
     /// Something that was acknowledged is lost or undone, or is there though it was never made.
     pub(crate) fn look(&mut self, deed: &Deed) {
+        self.history.push(format!("killed in {}", deed.brief()));
         let before = self.tree.clone();
         let mut after = before.clone();
         apply(&mut after, deed);
@@ -197,10 +218,11 @@ impl Work {
             }
             assert!(
                 matches(is, was) && was == will,
-                "{path} was acknowledged as {} and is {}, after {}",
+                "{path} was acknowledged as {} and is {}, after {}; before that: {}",
                 brief(was),
                 brief_bytes(is),
-                deed.brief()
+                deed.brief(),
+                self.history_of(path)
             );
         }
         for (path, is) in &seen {
@@ -209,9 +231,10 @@ impl Work {
             let allowed = either || is_part_of(path, is.as_deref(), deed);
             assert!(
                 allowed,
-                "{path} is {}, after {}",
+                "{path} is {}, after {}; before that: {}",
                 brief_bytes(Some(is)),
-                deed.brief()
+                deed.brief(),
+                self.history_of(path)
             );
             let versions = known.map_or(0, |held| held.as_ref().map_or(0, |held| held.versions));
             let held = is.as_ref().map(|bytes| Held {

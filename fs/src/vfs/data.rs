@@ -56,9 +56,11 @@ impl Vfs {
             Err(error) => return Err(error.into()),
         };
         let file = self.enter(id);
+        file.begin_writing();
         match self.begin_content(&file) {
             Ok(()) => Ok((self.attr_now(id)?, self.hand_out(file, open.read, true))),
             Err(error) => {
+                file.end_writing();
                 self.leave(&file);
                 let (_, ticket) = self
                     .ledger
@@ -81,6 +83,12 @@ impl Vfs {
             return Err(VfsError::IsDirectory);
         }
         let file = self.enter(id);
+        // Before it is cut: what an earlier writer has left is sealed as it was, or with what this one
+        // writes, and never in between.
+        let writes = open.write || open.truncate;
+        if writes {
+            file.begin_writing();
+        }
         let ready = async {
             if open.truncate {
                 let _gate = file.gate.lock().await;
@@ -92,6 +100,9 @@ impl Vfs {
             }
         }
         .await;
+        if writes && !(open.write && ready.is_ok()) {
+            file.end_writing();
+        }
         match ready {
             Ok(()) => Ok(self.hand_out(file, open.read, open.write)),
             Err(error) => {

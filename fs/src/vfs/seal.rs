@@ -196,6 +196,19 @@ impl Vfs {
     /// they are as safe as the operator wants them, also where another close seals them.
     pub(super) async fn seal(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
         let _gate = file.gate.lock().await;
+        self.seal_gated(file).await
+    }
+
+    /// The same for what a writer has left, unless another one is going on with it.
+    async fn seal_left(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
+        let _gate = file.gate.lock().await;
+        if file.is_being_written() {
+            return Ok(());
+        }
+        self.seal_gated(file).await
+    }
+
+    async fn seal_gated(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
         let (true, Source::Live(blob)) = (file.changed(), file.source()) else {
             // Whoever sealed it may have been told that it is not durable.
             return match self.ledger.journal().failing() {
@@ -343,9 +356,6 @@ impl Vfs {
     }
 
     pub(super) fn hand_out(&self, file: Arc<Opened>, read: bool, write: bool) -> HandleId {
-        if write {
-            file.begin_writing();
-        }
         let id = HandleId(self.next_handle.fetch_add(1, Ordering::Relaxed));
         let handle = Handle {
             file,
@@ -377,9 +387,7 @@ impl Vfs {
         self.tasks.spawn(async move {
             // Until it is sealed the file stays open here: what was written is what is read.
             let mut wait = SEAL_AGAIN;
-            while !file.is_being_written()
-                && let Err(error) = this.seal(&file).await
-            {
+            while let Err(error) = this.seal_left(&file).await {
                 if !file.changed() {
                     break; // it has its record, which is written as soon as the disk is well
                 }

@@ -241,3 +241,37 @@ async fn a_reader_that_closes_does_not_seal_what_a_writer_is_in_the_middle_of() 
     assert_eq!(calls.last().map(String::as_str), Some("create a"));
     assert_eq!(calls.iter().filter(|it| it.ends_with(" a")).count(), 1);
 }
+
+#[tokio::test]
+async fn a_close_that_arrives_late_does_not_seal_what_the_next_writer_has_just_cut() {
+    let rig = Rig::new().await;
+    let id = rig.put(NodeId::ROOT, "a", b"one").await;
+    let late = rig.vfs.open(id, WRITE).await.unwrap();
+    let write = rig.vfs.write(late, 0, Bytes::from_static(b"two"));
+    write.await.unwrap();
+    let cut = OpenMode {
+        truncate: true,
+        ..WRITE
+    };
+    let file = rig.vfs.handle(late).unwrap().file.clone();
+    let busy = file.gate.lock().await;
+    let mut next = std::pin::pin!(rig.vfs.open(id, cut));
+    tokio::select! {
+        biased;
+        _ = &mut next => panic!("the file is not to be cut while somebody else is at it"),
+        () = std::future::ready(()) => {}
+    }
+    rig.vfs.release(late).await;
+    tokio::task::yield_now().await; // the close comes to the gate, behind the open
+    drop(busy);
+    let next = next.await.unwrap();
+    rig.vfs.quiesce(Duration::from_secs(10)).await;
+    let held = rig.vfs.ledger().books().node(id).unwrap().held.clone();
+    assert_eq!(held.unwrap().size, 3, "what was closed before");
+    let write = rig.vfs.write(next, 0, Bytes::from_static(b"three"));
+    write.await.unwrap();
+    rig.vfs.flush(next).await.unwrap();
+    rig.vfs.release(next).await;
+    let held = rig.vfs.ledger().books().node(id).unwrap().held.clone();
+    assert_eq!(held.unwrap().size, 5);
+}
