@@ -140,12 +140,22 @@ impl Daemon {
     }
 }
 
+fn file_name(path: &Path) -> String {
+    let name = path.file_stem().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
             let text = self.log();
+            // Whole, for whoever asks for it: what went wrong may be long ago.
+            if let Some(dir) = std::env::var_os("TUYUN_FAILED_LOGS") {
+                let name = format!("{}-{}.log", self.child.id(), file_name(&self.log));
+                let _ = std::fs::write(Path::new(&dir).join(name), &text);
+            }
             let tail: Vec<&str> = text.lines().rev().take(60).collect();
             let mut out = std::io::stderr().lock();
             let _ = writeln!(out, "--- {}", self.log.display());

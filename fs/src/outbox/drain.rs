@@ -18,7 +18,7 @@ use super::plan::{Holds, Step, Subject, plan};
 use super::settle::{Outcome, Settle};
 use crate::content::store::Store;
 use crate::ports::Drive;
-use crate::tree::NodeId;
+use crate::tree::{ItemId, NodeId};
 
 /// How the outbox goes about its work.
 #[derive(Clone, Debug)]
@@ -89,6 +89,11 @@ pub struct Pause {
 impl Holds for HoldTable {
     fn busy(&self, subject: &Subject) -> bool {
         self.busy.contains(subject)
+    }
+
+    fn entering(&self, folder: &ItemId) -> bool {
+        let into = |subject: &Subject| matches!(subject, Subject::Name(dir, _) if dir == folder);
+        self.busy.iter().any(into)
     }
 
     fn until(&self, subject: &Subject) -> Option<SystemTime> {

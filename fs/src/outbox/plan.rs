@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-use crate::tree::{Baseline, ETag, Grave, Held, ItemId, Kind, Node, NodeId, Sent, Tree};
+use crate::tree::{Baseline, ETag, Fold, Grave, Held, ItemId, Kind, Node, NodeId, Sent, Tree};
 
 /// One request to the drive, with all that it needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +95,8 @@ pub enum Subject {
     Node(NodeId),
     /// An item.
     Item(ItemId),
+    /// A name in a folder, however it is spelt.
+    Name(ItemId, Fold),
 }
 
 impl Step {
@@ -128,14 +130,21 @@ impl Step {
             Self::Replace { item, .. } | Self::SetTime { item, .. } => {
                 all.push(Subject::Item(item.clone()));
             }
-            Self::Move { item, over, .. } => {
+            Self::Move {
+                item,
+                parent,
+                name,
+                over,
+                ..
+            } => {
                 all.push(Subject::Item(item.clone()));
+                all.push(Subject::Name(parent.clone(), Fold::of(name)));
                 all.extend(over.clone().map(Subject::Item));
             }
-            Self::CreateFolder { .. }
-            | Self::Create { .. }
-            | Self::Seek { .. }
-            | Self::Delete { .. } => {}
+            Self::CreateFolder { parent, name, .. } | Self::Create { parent, name, .. } => {
+                all.push(Subject::Name(parent.clone(), Fold::of(name)));
+            }
+            Self::Seek { .. } | Self::Delete { .. } => {}
         }
         all
     }
@@ -145,6 +154,9 @@ impl Step {
 pub trait Holds {
     /// Whether a step on this subject is under way.
     fn busy(&self, subject: &Subject) -> bool;
+    /// Whether a step under way puts something into this folder, also where nobody wants it there
+    /// any more.
+    fn entering(&self, folder: &ItemId) -> bool;
     /// Until when a subject has to be left alone after a failure.
     fn until(&self, subject: &Subject) -> Option<SystemTime>;
     /// Until when nothing that takes space is to be sent, since the drive is full.
@@ -207,6 +219,23 @@ pub fn plan(
         planner.consider_grave(&grave.item);
     }
     planner.plan
+}
+
+/// Whom a move waits for.
+#[derive(Clone, Copy)]
+enum Wait<'t> {
+    /// This item has to give its name free.
+    Name(&'t ItemId),
+    /// This folder has to come to its place.
+    Place(&'t ItemId),
+}
+
+/// Why waiting alone would not help.
+enum Knot<'t> {
+    /// Each waits for the next, and the last for this one.
+    Cycle,
+    /// What is waited for is deleted once this one has left it: for this folder.
+    InDeleted(&'t ItemId),
 }
 
 struct Planner<'a, H> {
@@ -336,21 +365,21 @@ impl<H: Holds> Planner<'_, H> {
             modified: node.mtime,
             over,
         };
-        let Some(blocker) = self.blocker(node) else {
+        let Some(wait) = self.waits_for(node) else {
             return parent.map(|parent| to(parent, name.to_owned(), None));
         };
-        // In a cycle, one steps aside, under a name that nobody else uses. The tree's baseline
-        // then says so, which is what makes it survive a crash.
-        let aside = format!(".tuyun-aside-{}", node.id);
-        let Some(grave) = self.tree.grave(blocker) else {
-            return self
-                .closes_cycle(blocker, &base.item)
-                .then(|| to(&base.parent, aside, None));
-        };
-        if self.lies_in(&base.parent, blocker) {
-            // The folder that is to be deleted waits for this node to leave it.
-            return Some(to(&grave.parent, aside, None));
+        // Who steps aside does so under a name that nobody else uses. The tree's baseline then says
+        // so, which is what makes it survive a crash.
+        let aside = aside(&base.item);
+        match self.knot(base, wait) {
+            Some(Knot::Cycle) => return Some(to(&base.parent, aside, None)),
+            Some(Knot::InDeleted(folder)) => return Some(to(folder, aside, None)),
+            None => {}
         }
+        let Wait::Name(blocker) = wait else {
+            return None; // the folder that it goes to has yet to come to its own place
+        };
+        let grave = self.tree.grave(blocker)?;
         if grave.sought {
             // Nobody knows whether there is anything under the name: a move that replaces nothing
             // finds out.
@@ -378,6 +407,20 @@ impl<H: Holds> Planner<'_, H> {
         false
     }
 
+    /// Whom a node's move has to wait for.
+    fn waits_for(&self, node: &Node) -> Option<Wait<'_>> {
+        let place = || self.unsettled_above(node).map(Wait::Place);
+        let Some(name) = self.blocker(node) else {
+            return place();
+        };
+        // Where nobody knows whether there is anything under the name, the move finds out.
+        let sought = self.tree.grave(name).filter(|grave| grave.sought);
+        match sought.filter(|grave| !self.tree.may_arrive(grave)) {
+            Some(_) => place().or(Some(Wait::Name(name))),
+            None => Some(Wait::Name(name)),
+        }
+    }
+
     /// The item whose name has to be vacated before this node's item can go to its place: the one
     /// that holds the place, or, when the folder there has yet to be made, the one that holds
     /// the folder's name. That may be this node's own item, on its way into the new folder.
@@ -398,20 +441,56 @@ impl<H: Holds> Planner<'_, H> {
         }
     }
 
-    /// Whether `blocker`, directly or through others, waits for `item`, and `item` is the first
-    /// of that cycle, so that only one of them steps aside.
-    fn closes_cycle(&self, blocker: &ItemId, item: &ItemId) -> bool {
-        let mut at = blocker;
-        let mut seen = HashSet::new();
-        while at != item {
-            if !seen.insert(at) {
-                return false; // a cycle further on, which others break
-            }
-            let next = self.tree.by_item(at).and_then(|node| self.blocker(node));
-            let Some(next) = next else { return false };
-            at = next;
+    /// The topmost folder above a folder's new place that is not in its own place on the drive yet.
+    /// A folder goes only to where everything above is settled: else it might be sent into itself,
+    /// into what has yet to leave it, or cross another that goes the other way.
+    fn unsettled_above(&self, node: &Node) -> Option<&ItemId> {
+        let base = node.baseline.as_ref()?;
+        let mut at = node.place.as_ref()?.parent;
+        if node.kind != Kind::Directory || self.tree.item_of(at) == Some(&base.parent) {
+            return None;
         }
-        seen.iter().all(|other| item.as_str() < other.as_str())
+        let mut top = None;
+        while let Some(dir) = self.tree.node(at) {
+            let Some(place) = dir.place.as_ref().filter(|_| at != NodeId::ROOT) else {
+                break;
+            };
+            if let Some(base) = &dir.baseline
+                && (self.tree.item_of(place.parent) != Some(&base.parent)
+                    || self.holds.busy(&Subject::Item(base.item.clone())))
+            {
+                top = Some(&base.item);
+            }
+            at = place.parent;
+        }
+        top
+    }
+
+    /// Whether nothing moves until this node steps aside. Following from each to the one that it
+    /// waits for ends either at this node again, and of those whose names are waited for one has to
+    /// give way; or at a folder that is to be deleted, which this node has yet to leave.
+    fn knot(&self, base: &Baseline, wait: Wait<'_>) -> Option<Knot<'_>> {
+        let mut in_the_way = HashSet::new();
+        let mut seen = HashSet::new();
+        let mut wait = wait;
+        loop {
+            let (Wait::Name(at) | Wait::Place(at)) = wait;
+            if let Wait::Name(named) = wait {
+                in_the_way.insert(named);
+            }
+            if let Some(grave) = self.tree.grave(at) {
+                let lies_there = self.lies_in(&base.parent, at);
+                return lies_there.then_some(Knot::InDeleted(&grave.parent));
+            }
+            if *at == base.item {
+                let first = in_the_way.into_iter().min_by_key(|item| item.as_str());
+                return (first == Some(&base.item)).then_some(Knot::Cycle);
+            }
+            if !seen.insert(at) {
+                return None; // a cycle further on, which others break
+            }
+            wait = self.waits_for(self.tree.by_item(at)?)?;
+        }
     }
 
     fn consider_grave(&mut self, item: &ItemId) {
@@ -422,7 +501,7 @@ impl<H: Holds> Planner<'_, H> {
             return;
         }
         let folder = grave.kind == Kind::Directory;
-        let inhabited = folder && self.is_inhabited(item);
+        let inhabited = folder && (self.is_inhabited(item) || self.holds.entering(item));
         // A file whose name a moved file waits for is replaced by that move.
         let replaced = !folder
             && self.tree.by_item(&grave.parent).is_some_and(|dir| {
@@ -486,6 +565,20 @@ impl<H: Holds> Planner<'_, H> {
     }
 }
 
+/// The name under which an item steps aside: no other item has it.
+#[must_use]
+pub fn aside(item: &ItemId) -> String {
+    let plain = |char: char| {
+        if char.is_ascii_alphanumeric() {
+            char
+        } else {
+            '-'
+        }
+    };
+    let id: String = item.as_str().chars().map(plain).collect();
+    format!(".tuyun-aside-{id}")
+}
+
 /// What a step changes of its node's item.
 #[must_use]
 pub fn sent(step: &Step) -> Sent {
@@ -496,5 +589,7 @@ pub fn sent(step: &Step) -> Sent {
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::late::catch_up;
 use super::ledger::Ledger;
-use super::plan::{Step, sent};
+use super::plan::{Step, aside, sent};
 use crate::content::store::{Blob, Store};
 use crate::ports::{Drive, DriveError, Update, Upload, UploadTarget};
 use crate::tree::{Grave, Held, Item, ItemFacet, ItemId, Node, NodeId, Parked, Sent, Tree};
@@ -325,6 +325,8 @@ impl Settle {
             DriveError::Locked(_) => Outcome::Locked,
             // Looked into where they can happen; here, the state changed between two requests.
             DriveError::NotFound | DriveError::NameTaken | DriveError::Conflict => Outcome::Again,
+            // It was asked for what nobody wants any more.
+            DriveError::Refused { .. } if self.is_outdated(step) => Outcome::Again,
             DriveError::Refused { .. }
             | DriveError::NotSupported(_)
             | DriveError::Resync { .. }
@@ -336,6 +338,21 @@ impl Settle {
                 Outcome::Parked
             }
         }
+    }
+
+    /// Whether a move goes to where its node is no longer to go.
+    fn is_outdated(&self, step: &Step) -> bool {
+        let Step::Move {
+            node,
+            item,
+            parent,
+            name,
+            ..
+        } = step
+        else {
+            return false;
+        };
+        *name != aside(item) && !self.wants(*node, parent, name)
     }
 
     async fn park(&self, step: &Step, why: &str) {

@@ -100,6 +100,9 @@ impl Tree {
         taking.remove(&going);
         let mut left = HashSet::new();
         for item in taking.place_all(waiting) {
+            if taking.crosses(item) {
+                continue;
+            }
             // The name is still taken, by an item that the drive must have moved away without
             // telling yet, or by one that we are about to move there: list the folder again when
             // somebody asks, or with the next that are due.

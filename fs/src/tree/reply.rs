@@ -31,8 +31,12 @@ impl Tree {
             if carried || grave.kind != Kind::File || grave.knows(item.size, file_hash(item)) {
                 self.own.note(&item.id, grave.etag.as_ref(), now);
                 grave.etag.clone_from(&item.etag);
-                self.set_grave(item.id.clone(), Some(grave));
             }
+            if let (Sent::Place, Some(parent), Some(name)) = (sent, &item.parent, &item.name) {
+                // It is the new name that it has until it is deleted.
+                (grave.parent, grave.name) = (parent.clone(), name.clone());
+            }
+            self.set_grave(item.id.clone(), Some(grave));
             return;
         }
         if owner.is_none() && self.own.is_deleted(&item.id, now) {

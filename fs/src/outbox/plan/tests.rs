@@ -8,14 +8,17 @@ use crate::tree::{
 
 const SETTLE: Duration = Duration::from_secs(1);
 
-fn at(seconds: u64) -> SystemTime {
+pub(super) fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
 }
 
-struct Free;
+pub(super) struct Free;
 
 impl Holds for Free {
     fn busy(&self, _: &Subject) -> bool {
+        false
+    }
+    fn entering(&self, _: &ItemId) -> bool {
         false
     }
     fn until(&self, _: &Subject) -> Option<SystemTime> {
@@ -26,7 +29,7 @@ impl Holds for Free {
     }
 }
 
-fn item(id: &str, parent: &str, name: &str, facet: ItemFacet) -> Item {
+pub(super) fn item(id: &str, parent: &str, name: &str, facet: ItemFacet) -> Item {
     Item {
         id: ItemId::new(id),
         parent: Some(ItemId::new(parent)),
@@ -48,7 +51,7 @@ fn file() -> ItemFacet {
 }
 
 /// A root that the drive has, with these children.
-fn tree(children: &[Item]) -> Tree {
+pub(super) fn tree(children: &[Item]) -> Tree {
     let mut tree = Tree::load(Stored::default(), "host".into(), at(0));
     tree.edit(NodeId::ROOT, at(0), |root| {
         root.baseline = Some(Baseline {
@@ -71,13 +74,13 @@ fn tree(children: &[Item]) -> Tree {
     tree
 }
 
-fn hash(content: u64) -> QuickXorHash {
+pub(super) fn hash(content: u64) -> QuickXorHash {
     let mut hasher = QuickXor::new();
     hasher.update(&content.to_le_bytes());
     hasher.finish()
 }
 
-fn seal(tree: &mut Tree, id: NodeId, content: u64, now: SystemTime) {
+pub(super) fn seal(tree: &mut Tree, id: NodeId, content: u64, now: SystemTime) {
     tree.edit(id, now, |node| {
         node.generation = node.generation.next();
         node.ctime = now;
@@ -235,7 +238,7 @@ fn a_swap_goes_through_a_name_of_its_own() {
     tree.exchange((NodeId::ROOT, "a"), (NodeId::ROOT, "b"), at(0))
         .unwrap();
     let a = tree.by_item(&ItemId::new("A")).unwrap().id;
-    let aside = format!(".tuyun-aside-{a}");
+    let aside = ".tuyun-aside-A".to_owned();
     assert_eq!(
         summary(&steps(&tree, at(9))),
         [format!("move A R/{aside} over None")]
@@ -258,7 +261,7 @@ fn a_folder_that_moves_into_the_new_holder_of_its_name_steps_aside_first() {
     tree.rename((NodeId::ROOT, "d"), (new, "a"), |_| false, at(0))
         .unwrap();
     let old = tree.by_item(&ItemId::new("E")).unwrap().id;
-    let aside = format!(".tuyun-aside-{old}");
+    let aside = ".tuyun-aside-E".to_owned();
     assert_eq!(
         summary(&steps(&tree, at(9))),
         [format!("move E R/{aside} over None")]
@@ -298,7 +301,7 @@ fn what_leaves_a_deleted_folder_for_a_new_one_of_its_name_steps_aside_first() {
     tree.rename((NodeId::ROOT, "f"), (new, "f"), |_| false, at(0))
         .unwrap();
     let pic = tree.by_item(&ItemId::new("F")).unwrap().id;
-    let aside = format!(".tuyun-aside-{pic}");
+    let aside = ".tuyun-aside-F".to_owned();
     assert_eq!(
         summary(&steps(&tree, at(9))),
         [format!("move F R/{aside} over None")]
@@ -314,6 +317,63 @@ fn what_leaves_a_deleted_folder_for_a_new_one_of_its_name_steps_aside_first() {
         at(9),
     );
     assert_eq!(summary(&steps(&tree, at(9))), ["move F N/f over None"]);
+}
+
+fn folder(id: &str, parent: &str, name: &str) -> Item {
+    item(id, parent, name, ItemFacet::Folder)
+}
+
+/// A tree that knows `/one/two`, both folders.
+fn nested() -> (Tree, NodeId, NodeId) {
+    let mut tree = tree(&[folder("A", "R", "one")]);
+    let one = tree.by_item(&ItemId::new("A")).unwrap().id;
+    let within = [folder("B", "A", "two")];
+    let terms = || Terms::plain(&|_| false);
+    tree.apply(&within, Scope::Listing(one), terms(), at(0));
+    let two = tree.by_item(&ItemId::new("B")).unwrap().id;
+    tree.apply(&[], Scope::Listing(two), terms(), at(0));
+    (tree, one, two)
+}
+
+#[test]
+fn a_folder_waits_for_what_it_goes_into_to_leave_it() {
+    let (mut tree, one, two) = nested();
+    tree.rename((one, "two"), (NodeId::ROOT, "two"), |_| false, at(0))
+        .unwrap();
+    tree.rename((NodeId::ROOT, "one"), (two, "one"), |_| false, at(0))
+        .unwrap();
+    assert_eq!(summary(&steps(&tree, at(9))), ["move B R/two over None"]);
+    tree.confirm(&folder("B", "R", "two"), two, Sent::Place, at(9));
+    assert_eq!(summary(&steps(&tree, at(9))), ["move A B/one over None"]);
+}
+
+#[test]
+fn two_folders_that_another_client_turns_inside_out_follow_in_one_round() {
+    let (mut tree, one, two) = nested();
+    // As they may come: the inner one last.
+    let news = [folder("A", "B", "one"), folder("B", "R", "two")];
+    let terms = Terms::plain(&|_| false);
+    tree.apply(&news, Scope::Round, terms, at(1));
+    assert_eq!(tree.path(one).as_deref(), Some("two/one"));
+    assert_eq!(tree.path(two).as_deref(), Some("two"));
+    assert_eq!(steps(&tree, at(9)), []);
+}
+
+#[test]
+fn a_folder_that_another_client_moves_into_what_we_move_into_it_comes_back() {
+    let mut tree = tree(&[folder("A", "R", "one"), folder("B", "R", "two")]);
+    let [one, two] = ["A", "B"].map(|id| tree.by_item(&ItemId::new(id)).unwrap().id);
+    for dir in [one, two] {
+        tree.apply(&[], Scope::Listing(dir), Terms::plain(&|_| false), at(0));
+    }
+    tree.rename((NodeId::ROOT, "one"), (two, "one"), |_| false, at(1))
+        .unwrap();
+    let news = [folder("B", "A", "two")];
+    tree.apply(&news, Scope::Round, Terms::plain(&|_| false), at(2));
+    assert_eq!(tree.path(one).as_deref(), Some("two/one"), "ours wins");
+    assert_eq!(summary(&steps(&tree, at(9))), ["move B R/two over None"]);
+    tree.confirm(&folder("B", "R", "two"), two, Sent::Place, at(9));
+    assert_eq!(summary(&steps(&tree, at(9))), ["move A B/one over None"]);
 }
 
 #[test]
@@ -455,6 +515,9 @@ impl Holds for Counting {
         self.0.set(self.0.get() + 1);
         false
     }
+    fn entering(&self, _: &ItemId) -> bool {
+        false
+    }
     fn until(&self, _: &Subject) -> Option<SystemTime> {
         None
     }
@@ -498,6 +561,9 @@ struct Full;
 
 impl Holds for Full {
     fn busy(&self, _: &Subject) -> bool {
+        false
+    }
+    fn entering(&self, _: &ItemId) -> bool {
         false
     }
     fn until(&self, _: &Subject) -> Option<SystemTime> {

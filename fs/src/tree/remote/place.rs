@@ -195,6 +195,39 @@ impl Taking<'_, '_> {
         true
     }
 
+    /// Leaves a folder where it is, which the drive tells to be in one that is within it here: a move
+    /// of ours is under way that crosses theirs, and wins.
+    pub(super) fn crosses(&mut self, item: &Item) -> bool {
+        let (Some(parent), Some(name)) = (&item.parent, &item.name) else {
+            return false;
+        };
+        let (Some(node), Some(dir)) = (self.tree.by_item(&item.id), self.tree.by_item(parent))
+        else {
+            return false;
+        };
+        let (id, mut at) = (node.id, dir);
+        if !self.tree.is_within(at.id, id) {
+            return false;
+        }
+        let mut ours = false;
+        while at.id != id {
+            ours |= self.tree.is_pending(at);
+            let above = at.place.as_ref();
+            let Some(above) = above.and_then(|place| self.tree.node(place.parent)) else {
+                return false;
+            };
+            at = above;
+        }
+        if ours {
+            self.tree.edit(id, self.now, |node| {
+                if let Some(base) = &mut node.baseline {
+                    (base.parent, base.name) = (parent.clone(), name.clone());
+                }
+            });
+        }
+        ours
+    }
+
     /// Follows a remote rename or move. False: the new name is taken, try again later.
     fn relocate(&mut self, node: &Node, base: &Baseline, item: &Item) -> bool {
         let (Some(parent), Some(name)) = (item.parent.as_ref(), item.name.as_ref()) else {
@@ -226,6 +259,9 @@ impl Taking<'_, '_> {
         }
         let old = (place.parent, place.name.clone());
         match self.tree.by_item(parent).map(|dir| (dir.id, dir.listed)) {
+            // What is between has left it too, of which news are still to be taken, or is on its way
+            // there by a move of ours.
+            Some((dir, true)) if self.tree.is_within(dir, node.id) => return false,
             Some((dir, true)) => {
                 let other = |taking: &Self| {
                     let other = taking.tree.variant(dir, name)?;
