@@ -3,7 +3,8 @@
 use super::*;
 use crate::content::QuickXor;
 use crate::tree::{
-    ContentId, Generation, Item, ItemFacet, Place, QuickXorHash, Scope, Stored, Terms,
+    ContentId, ETag, Generation, Held, Item, ItemFacet, Place, QuickXorHash, Scope, Sent, Stored,
+    Terms,
 };
 
 const SETTLE: Duration = Duration::from_secs(1);
@@ -399,6 +400,35 @@ fn a_folder_is_deleted_after_everything_that_leaves_it() {
     assert_eq!(summary(&steps(&tree, at(9))), ["move G R/g over None"]);
     let g = tree.by_item(&ItemId::new("G")).unwrap().id;
     tree.confirm(&item("G", "R", "g", file()), g, Sent::Place, at(9));
+    assert_eq!(summary(&steps(&tree, at(9))), ["delete D"]);
+}
+
+/// A request is under way that puts something into the folder `D`.
+struct Entering;
+
+impl Holds for Entering {
+    fn busy(&self, _: &Subject) -> bool {
+        false
+    }
+    fn entering(&self, folder: &ItemId) -> bool {
+        folder.as_str() == "D"
+    }
+    fn until(&self, _: &Subject) -> Option<SystemTime> {
+        None
+    }
+    fn full_until(&self) -> Option<SystemTime> {
+        None
+    }
+}
+
+#[test]
+fn a_folder_is_not_deleted_while_something_is_on_its_way_into_it() {
+    let mut tree = tree(&[folder("D", "R", "dir")]);
+    let dir = tree.by_item(&ItemId::new("D")).unwrap().id;
+    tree.apply(&[], Scope::Listing(dir), Terms::plain(&|_| false), at(0));
+    tree.rmdir(NodeId::ROOT, "dir", at(0)).unwrap();
+    let waits = plan(&tree, &Entering, SETTLE, false, 100, at(9));
+    assert_eq!(waits.steps, []);
     assert_eq!(summary(&steps(&tree, at(9))), ["delete D"]);
 }
 

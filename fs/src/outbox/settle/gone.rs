@@ -128,12 +128,15 @@ impl Settle {
             };
             // A listing may still show what we have just deleted or moved (trap T23).
             let now = SystemTime::now();
-            let strangers = {
+            let (strangers, known) = {
                 let books = self.ledger.books();
-                let stranger = |left: &Item| books.tree.is_stranger(left, item, now);
-                left.iter().any(stranger)
+                let stranger = |left: &&Item| books.tree.is_stranger(left, item, now);
+                let known = |left: &&Item| books.tree.by_item(&left.id).is_some();
+                let known: Vec<ItemId> =
+                    left.iter().filter(known).map(|it| it.id.clone()).collect();
+                (left.iter().any(|left| stranger(&left)), known)
             };
-            if strangers {
+            if strangers || self.lies_there(&known, item).await? {
                 return self.restore(item).await;
             }
         }
@@ -150,6 +153,19 @@ impl Settle {
         });
         ticket.durable().await.ok();
         Ok(Outcome::Done)
+    }
+
+    /// Whether one of these, which the tree has elsewhere, is in a folder that is to be deleted: by
+    /// another client's doing, or by a move of ours whose reply was lost.
+    async fn lies_there(&self, known: &[ItemId], folder: &ItemId) -> Result<bool, DriveError> {
+        for id in known {
+            match self.drive.item(id).await {
+                Ok(item) if item.parent.as_ref() == Some(folder) => return Ok(true),
+                Ok(_) | Err(DriveError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 
     /// Looks for what a request without a reply may have made under a name that was left since.

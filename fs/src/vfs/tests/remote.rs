@@ -427,3 +427,20 @@ async fn a_single_404_of_an_item_that_has_news_is_not_its_end() {
     rig.sync.round().await.unwrap();
     assert_eq!(names(&rig, NodeId::ROOT).await, [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_into_which_somebody_has_just_moved_a_known_file_is_not_deleted_with_it() {
+    let rig = Rig::new().await;
+    let dir = rig.drive.mkdir(ROOT, "dir");
+    let pic = rig.drive.put(ROOT, "a.gif", b"theirs");
+    rig.sync.round().await.unwrap();
+    assert_eq!(names(&rig, NodeId::ROOT).await, ["a.gif", "dir"]);
+    let here = rig.vfs.lookup(NodeId::ROOT, "dir").await.unwrap().node;
+    assert_eq!(names(&rig, here).await, [""; 0]);
+    rig.drive.shift(&pic, dir.as_str(), "b.gif");
+    rig.vfs.rmdir(NodeId::ROOT, "dir").await.unwrap();
+    rig.drain().await;
+    rig.drive_has(&[("dir/", None), ("dir/b.gif", Some(b"theirs"))]);
+    rig.sync.round().await.unwrap();
+    assert_eq!(names(&rig, NodeId::ROOT).await, ["dir"], "it is back");
+}
