@@ -383,11 +383,18 @@ impl Round {
     /// last writer wrote over them knowingly, which only a writer behind them can have done.
     fn nothing_shared_is_lost(&self, there: &BTreeMap<&String, &Vec<u8>>) {
         for (n, writes) in self.shared.iter().enumerate() {
-            let Some((_, last)) = writes.last() else {
+            let Some((here, last)) = writes.last() else {
                 continue;
             };
             let held = there.values().any(|bytes| *bytes == last);
-            assert!(held, "the last write to shared/{n}.gif is lost");
+            let path = format!("share/mount/shared/{n}.gif");
+            assert!(
+                held,
+                "the last write to {path}, of {} bytes by {}, is lost\n{}",
+                last.len(),
+                if *here { "us" } else { "them" },
+                self.history(&path)
+            );
         }
     }
 

@@ -12,18 +12,14 @@ use serde::Deserialize;
 use super::classify::Verdict;
 use super::client::Graph;
 use super::lanes::Load;
-use super::pieces::Pieces;
+use super::pieces::{Pieces, STEP};
 use super::send::{Reply, unavailable};
-use crate::ports::{DriveError, Upload};
+use crate::ports::{DriveError, Upload, UploadTarget};
 use crate::tree::Item;
 
 /// How often in a row a session is looked at without progress: with waits of 1, 2, 4 and 4 seconds
 /// one that a router lost for a moment is found again (trap T14).
 const LOOKS: u32 = 4;
-
-/// How old a look at the item may be when the last fragment goes: about what a session takes to be
-/// opened. Whoever writes the file after that is overwritten, which no request could prevent.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// The longest silence that a session is kept through: it ends after some 15 minutes without a
 /// fragment (section 7.4), and to begin anew would send again all that is there already.
@@ -65,20 +61,21 @@ pub(super) enum Sent {
 }
 
 impl Graph {
-    /// Sends all fragments from a byte on; the reply that commits is the last one. Before it goes,
-    /// the item is looked at again, if it was `looked` at a while ago.
+    /// Sends all fragments from a byte on; the reply that commits is the last one. Right before it goes
+    /// the item is looked at again. Whoever writes the file while that last fragment is on its way is
+    /// overwritten, which no request could prevent; so where something is replaced it is a short one.
     pub(super) async fn fragments(
         &self,
         upload: &Upload,
         url: &str,
         from: u64,
-        looked: Instant,
     ) -> Result<Sent, End> {
         let (mut at, mut stuck, mut last) = (from, 0, None);
         loop {
             let size = self.speed.fragment(upload.size, last);
-            let end = (at + size).min(upload.size);
-            if end == upload.size && (at > 0 || looked.elapsed() > FRESH) {
+            let replaces = matches!(upload.target, UploadTarget::Replace { .. });
+            let end = end(at, size, upload.size, replaces);
+            if end == upload.size {
                 self.look_before(upload).await?;
             }
             let next = match self.fragment(upload, url, at, end).await? {
@@ -240,6 +237,17 @@ impl Graph {
     }
 }
 
+/// Where a fragment of a size ends that begins at a byte. What commits is one step at most where it
+/// replaces something.
+fn end(at: u64, size: u64, whole: u64, replaces: bool) -> u64 {
+    let end = (at + size).min(whole);
+    let left = (whole - at).saturating_sub(1);
+    if end < whole || !replaces || left < STEP {
+        return end;
+    }
+    at + left / STEP * STEP
+}
+
 /// 403 comes with any of these when the right in the URL has ended.
 fn is_over(code: &str) -> bool {
     [
@@ -264,6 +272,19 @@ fn first(range: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_commits_a_replacement_is_short_and_whole_steps_come_before_it() {
+        let whole = 2 * STEP + 5;
+        assert_eq!(end(0, STEP, whole, true), STEP);
+        assert_eq!(end(0, 10 * STEP, whole, true), 2 * STEP);
+        assert_eq!(end(2 * STEP, 10 * STEP, whole, true), whole);
+        assert_eq!(end(0, 10 * STEP, whole, false), whole);
+        // A full step at the end, and a session that goes on in the middle of one.
+        assert_eq!(end(0, 10 * STEP, 2 * STEP, true), STEP);
+        assert_eq!(end(7, 10 * STEP, 2 * STEP, true), STEP + 7);
+        assert_eq!(end(0, 10 * STEP, STEP, true), STEP);
+    }
 
     #[test]
     fn the_first_expected_byte_is_read_from_an_open_or_a_closed_range() {

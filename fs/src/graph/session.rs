@@ -4,7 +4,7 @@
 //! run stopped. One that is lost is begun anew, once; one that is given up is cancelled, since it
 //! holds its name; one that the network took away is kept for the next try.
 
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use super::client::Graph;
 use super::fragments::{End, Sent};
 use super::lanes::Load;
 use super::notes::Note;
+use super::pieces::STEP;
 use super::send::unavailable;
 use super::upload::near;
 use super::wire::stamp;
@@ -38,19 +39,19 @@ struct Begun {
 
 impl Graph {
     pub(super) async fn send_in_session(&self, upload: &Upload) -> Result<Item, DriveError> {
-        let mut looked = match self.look_before(upload).await {
-            Ok(looked) => looked,
+        match self.look_ahead(upload).await {
+            Ok(()) => {}
             // Of ours, perhaps: the last run may not have heard that it was done.
             Err(DriveError::Conflict) => match self.notes.find(upload, SystemTime::now()) {
                 Some(note) => return self.ended(upload, note).await,
                 None => return Err(DriveError::Conflict),
             },
             Err(error) => return Err(error),
-        };
+        }
         let mut why = String::new();
         for session in 0..SESSIONS {
             if session > 0 {
-                looked = self.look_before(upload).await?;
+                self.look_ahead(upload).await?;
             }
             let begun = match self.begin(upload).await {
                 Ok(Ok(begun)) => begun,
@@ -62,7 +63,7 @@ impl Graph {
                 }
                 Err(error) => return Err(error),
             };
-            match self.fragments(upload, &begun.url, begun.at, looked).await {
+            match self.fragments(upload, &begun.url, begun.at).await {
                 Ok(sent) => {
                     self.notes.forget(&begun.url).await;
                     return match sent {
@@ -86,11 +87,19 @@ impl Graph {
         Err(unavailable(format!("the upload session was lost ({why})")))
     }
 
-    /// Looks whether an item still is at the version that is to be replaced, and says when that
-    /// was. If-Match on a session has failed with the right tag (trap T18), so this is done before
-    /// it is opened and before it is committed.
-    pub(super) async fn look_before(&self, upload: &Upload) -> Result<Instant, DriveError> {
-        let looked = Instant::now();
+    /// Looks before a session is opened, so that nothing is sent in vain. What goes in one fragment is
+    /// looked at right before that, unless the last run may have sent it.
+    async fn look_ahead(&self, upload: &Upload) -> Result<(), DriveError> {
+        if upload.size <= STEP && self.notes.find(upload, SystemTime::now()).is_none() {
+            return Ok(());
+        }
+        self.look_before(upload).await
+    }
+
+    /// Looks whether an item still is at the version that is to be replaced. If-Match on a session has
+    /// failed with the right tag (trap T18), so this is done before it is opened and before it is
+    /// committed.
+    pub(super) async fn look_before(&self, upload: &Upload) -> Result<(), DriveError> {
         if let UploadTarget::Replace {
             id,
             held: Some(held),
@@ -101,7 +110,7 @@ impl Graph {
                 return Err(DriveError::Conflict);
             }
         }
-        Ok(looked)
+        Ok(())
     }
 
     /// What an earlier content left open would block the name (trap T11).

@@ -7,13 +7,13 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Begins an upload, and ends the client as a crash would when the service is asked for the nth
 /// fragment, or before it hears of it.
-async fn crash_at(client: &Client, upload: Upload, fragments: u64) {
+async fn crash_at(client: &Client, upload: Upload, fragments: u64, carried_out: bool) {
     let graph = client.graph.clone();
     let sending = tokio::spawn(async move { graph.upload(upload).await });
     let service = &client.bench.service;
     assert!(service.wait_for(Route::Fragment, fragments, DEADLINE).await);
-    if fragments == 1 {
-        // Carried out, its reply held back: the bytes have to be there.
+    if carried_out {
+        // Its reply is held back: the bytes have to be there.
         let committed = async {
             while service.open_sessions() > 0 {
                 tokio::task::yield_now().await;
@@ -52,7 +52,13 @@ async fn an_upload_goes_on_after_a_restart_where_it_was() {
         let mut client = Client::of(profile).await;
         let bytes = pattern(22 * MIB);
         stop_at_the_second(&client);
-        crash_at(&client, upload(client.new_file("large"), &bytes, 7), 2).await;
+        crash_at(
+            &client,
+            upload(client.new_file("large"), &bytes, 7),
+            2,
+            false,
+        )
+        .await;
         client.restart();
         client.bench.service.reset_log();
         let again = upload(client.new_file("large"), &bytes, 7);
@@ -79,7 +85,7 @@ async fn a_session_of_older_bytes_does_not_block_the_name() {
         let mut client = Client::of(profile).await;
         stop_at_the_second(&client);
         let old = upload(client.new_file("large"), &pattern(22 * MIB), 7);
-        crash_at(&client, old, 2).await;
+        crash_at(&client, old, 2, false).await;
         client.restart();
         let newer = upload(client.new_file("large"), b"newer!", 8);
         client.upload(newer).await.unwrap();
@@ -98,21 +104,26 @@ async fn an_upload_that_was_complete_before_the_restart_is_not_sent_again() {
             .put(client.new_file("other"), b"first")
             .await
             .unwrap();
-        for (name, target) in [
-            ("large", client.new_file("large")),
-            ("other", replacing(&first)),
+        // What commits a replacement is a fragment of its own.
+        for (name, target, fragments) in [
+            ("large", client.new_file("large"), 1),
+            ("other", replacing(&first), 2),
         ] {
-            client.bench.service.reset_log();
-            client.bench.service.hold_reply(Route::Fragment);
-            crash_at(&client, upload(target.clone(), &bytes, 7), 1).await;
-            client.bench.service.release(Route::Fragment);
+            let service = &client.bench.service;
+            service.reset_log();
+            let (after, millis) = (0, 3_600_000);
+            let stall = Act::Stall { after, millis };
+            service.inject(Fault::new(Route::Fragment, stall).after(fragments - 1));
+            let begun = upload(target.clone(), &bytes, 7);
+            crash_at(&client, begun, fragments, true).await;
+            client.bench.service.clear_faults();
             client.restart();
             let item = client.upload(upload(target, &bytes, 7)).await.unwrap();
             assert_eq!(item.size, bytes.len() as u64);
             assert_eq!(client.held(name).0, bytes, "{profile:?}");
             assert_eq!(
                 client.bench.service.count(Route::Fragment),
-                1,
+                fragments,
                 "{profile:?}"
             );
             assert_eq!(client.bench.service.count(Route::CreateSession), 1);
@@ -127,7 +138,13 @@ async fn a_session_whose_day_is_over_is_begun_anew() {
         let mut client = Client::of(profile).await;
         let bytes = pattern(12 * MIB);
         stop_at_the_second(&client);
-        crash_at(&client, upload(client.new_file("large"), &bytes, 7), 2).await;
+        crash_at(
+            &client,
+            upload(client.new_file("large"), &bytes, 7),
+            2,
+            false,
+        )
+        .await;
         client.bench.service.expire_sessions();
         client.restart();
         let again = upload(client.new_file("large"), &bytes, 7);
