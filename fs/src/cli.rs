@@ -6,6 +6,7 @@
 mod commands;
 mod config;
 mod deletions;
+mod discard;
 mod flush;
 mod helper;
 pub mod login;
@@ -65,7 +66,8 @@ fn obey(matches: &ArgMatches) -> Result<(), Failure> {
         "status" => status::run(own, &load(own)?.settings),
         "flush" => flush::run(own, &load(own)?.settings),
         "deletions" => deletions::run(own, &load(own)?.settings),
-        "retry" => retry::run(&load(own)?.settings),
+        "retry" => retry::run(own, &load(own)?.settings),
+        "discard" => discard::run(own, &load(own)?.settings),
         "config" => match own.subcommand() {
             Some(("check", own)) => config::check(&load(own)?),
             _ => output::say(settings::EXAMPLE),

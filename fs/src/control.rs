@@ -17,7 +17,7 @@ use crate::tree::Withheld;
 use crate::vfs::Decision;
 
 /// What an operator can ask, one JSON object a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Order {
     /// How things stand.
@@ -25,7 +25,16 @@ pub enum Order {
     /// Send what is pending now.
     Flush,
     /// Try again what the drive has refused.
-    Retry,
+    Retry {
+        /// Only what is parked here; all of it without.
+        #[serde(default)]
+        path: Option<String>,
+    },
+    /// Give up a parked change: what the drive has counts.
+    Discard {
+        /// Where it is.
+        path: String,
+    },
     /// Which removals on the drive wait for a decision.
     Deletions,
     /// Decide about them.
@@ -51,4 +60,6 @@ pub enum Answer {
     Withheld(Withheld),
     /// The order was not understood.
     Refused(String),
+    /// It could not be carried out.
+    Failed(String),
 }

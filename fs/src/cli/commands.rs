@@ -41,7 +41,8 @@ pub(super) fn all() -> Command {
             unmount(),
             status(),
             flush(),
-            with_settings(Command::new("retry").about("Try again what the drive has refused")),
+            retry(),
+            discard(),
             deletions(),
             config(),
             completions(),
@@ -144,6 +145,38 @@ fn flush() -> Command {
             .about("Send what is pending now")
             .arg(flag("wait", "Until the drive has everything"))
             .after_help("Example, before a machine is moved:\n  tuyunfs flush --wait"),
+    )
+}
+
+fn retry() -> Command {
+    with_settings(
+        Command::new("retry")
+            .about("Try again what the drive has refused")
+            .arg(
+                Arg::new("path")
+                    .value_name("PATH")
+                    .help("Only this one, as `tuyunfs status` shows it"),
+            ),
+    )
+}
+
+fn discard() -> Command {
+    with_settings(
+        Command::new("discard")
+            .about("Give up a change that the drive refuses: what the drive has counts")
+            .arg(
+                Arg::new("path")
+                    .value_name("PATH")
+                    .required(true)
+                    .help("As `tuyunfs status` shows it"),
+            )
+            .arg(flag(
+                "yes",
+                "Do it; without, it only says what would be lost",
+            ))
+            .after_help(
+                "A file can be copied out of the mounted folder first, or fetched from the origin.",
+            ),
     )
 }
 

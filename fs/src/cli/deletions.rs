@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::ArgMatches;
-use tuyun_chassis::exit::{Code, Failure};
+use tuyun_chassis::exit::Failure;
 
 use super::output::say;
 use crate::control::client::{ask, report};
@@ -21,17 +21,13 @@ pub(super) fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), Failu
         (true, _) => Decision::Accept,
         (_, true) => Decision::Restore,
         _ => {
-            return match ask(socket, Order::Deletions)? {
+            return match ask(socket, &Order::Deletions)? {
                 Answer::Withheld(withheld) => say(&as_text(&withheld)),
-                Answer::Report(_) | Answer::Retried(_) | Answer::Refused(_) => Err(Failure::new(
-                    Code::Failure,
-                    "the daemon gave another answer than was asked for",
-                )
-                .hint("it may be of another version: restart it")),
+                _ => Err(super::output::another_answer()),
             };
         }
     };
-    report(socket, Order::Decide { decision })?;
+    report(socket, &Order::Decide { decision })?;
     say(match decision {
         Decision::Accept => "removed here too\n",
         Decision::Restore => "what was here is sent again; see `tuyunfs status`\n",

@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 pub(super) fn run(matches: &clap::ArgMatches, settings: &Settings) -> Result<(), Failure> {
     let socket = &settings.control.socket;
-    let mut now = report(socket, Order::Flush)?;
+    let mut now = report(socket, &Order::Flush)?;
     if !matches.get_flag("wait") {
         return say(&format!("{}\n", summary(&now)));
     }
@@ -35,7 +35,7 @@ pub(super) fn run(matches: &clap::ArgMatches, settings: &Settings) -> Result<(),
             );
         }
         std::thread::sleep(LOOK);
-        now = report(socket, Order::Status)?;
+        now = report(socket, &Order::Status)?;
     }
     match now.local.parked.len() {
         0 => say("the drive has everything\n"),
@@ -89,6 +89,8 @@ mod tests {
             path: "/a".into(),
             why: "no".into(),
             since: 0,
+            deleted: false,
+            on_drive: false,
         };
         report.local.parked = vec![parked.clone(), parked.clone(), parked];
         assert_eq!(left(&report), 0);

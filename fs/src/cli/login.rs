@@ -78,14 +78,14 @@ pub async fn run(settings: &Settings, choice: &Choice) -> Result<(), Failure> {
 /// What the daemon of these settings says of itself, where one runs.
 async fn running(settings: &Settings) -> Option<Report> {
     let socket = settings.control.socket.clone();
-    let asking = tokio::task::spawn_blocking(move || report(&socket, Order::Status).ok());
+    let asking = tokio::task::spawn_blocking(move || report(&socket, &Order::Status).ok());
     asking.await.ok().flatten()
 }
 
 /// A running daemon goes on at once; it would notice the new token in a while, too.
 async fn tell(settings: &Settings) {
     let socket = settings.control.socket.clone();
-    let telling = tokio::task::spawn_blocking(move || report(&socket, Order::SignIn));
+    let telling = tokio::task::spawn_blocking(move || report(&socket, &Order::SignIn));
     match telling.await {
         Ok(Ok(report)) if report.sign_in.state == AuthState::SignedIn => {
             eprintln!("the running mount goes on with it");

@@ -1,22 +1,26 @@
 //! `tuyunfs retry`: lets parked changes run again.
 
+use clap::ArgMatches;
 use tuyun_chassis::exit::{Code, Failure};
 
-use super::output::say;
+use super::output::{another_answer, say};
 use crate::control::client::ask;
 use crate::control::{Answer, Order};
 use crate::settings::Settings;
 
-pub(super) fn run(settings: &Settings) -> Result<(), Failure> {
-    match ask(&settings.control.socket, Order::Retry)? {
-        Answer::Retried(0) => say("nothing is parked\n"),
-        Answer::Retried(count) => say(&format!(
+pub(super) fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), Failure> {
+    let path = matches.get_one::<String>("path").cloned();
+    let order = Order::Retry { path: path.clone() };
+    match (ask(&settings.control.socket, &order)?, path) {
+        (Answer::Retried(0), Some(path)) => Err(Failure::new(
+            Code::Usage,
+            format!("nothing is parked at {path}"),
+        )
+        .hint("see what is with `tuyunfs status`")),
+        (Answer::Retried(0), None) => say("nothing is parked\n"),
+        (Answer::Retried(count), _) => say(&format!(
             "{count} changes are tried again; see how it went with `tuyunfs status`\n"
         )),
-        Answer::Report(_) | Answer::Withheld(_) | Answer::Refused(_) => Err(Failure::new(
-            Code::Failure,
-            "the daemon gave another answer than was asked for",
-        )
-        .hint("it may be of another version: restart it")),
+        _ => Err(another_answer()),
     }
 }

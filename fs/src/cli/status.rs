@@ -24,7 +24,7 @@ const SHOWN: usize = 20;
 pub(super) fn run(matches: &clap::ArgMatches, settings: &Settings) -> Result<(), Failure> {
     let (json, watch) = (matches.get_flag("json"), matches.get_flag("watch"));
     loop {
-        let report = report(&settings.control.socket, Order::Status)?;
+        let report = report(&settings.control.socket, &Order::Status)?;
         let text = if json {
             as_json(&report)?
         } else {
@@ -127,13 +127,19 @@ fn as_text(report: &Report, now: SystemTime) -> String {
         line(
             "parked",
             format!(
-                "{} changes; try again with `tuyunfs retry`",
+                "{} changes; try again with `tuyunfs retry`, or give up with `tuyunfs discard`",
                 local.parked.len()
             ),
         );
         for parked in local.parked.iter().take(SHOWN) {
             let since = ago(parked.since, now);
-            line("", format!("{}: {} (for {since})", parked.path, parked.why));
+            let deleted = if parked.deleted {
+                " (deleted here)"
+            } else {
+                ""
+            };
+            let (path, why) = (&parked.path, &parked.why);
+            line("", format!("{path}{deleted}: {why} (for {since})"));
         }
         if local.parked.len() > SHOWN {
             line(
@@ -247,6 +253,8 @@ mod tests {
             path: format!("/{n}.jpg"),
             why: "locked".into(),
             since: 0,
+            deleted: n == 1,
+            on_drive: true,
         };
         report.local.parked = (0..25).map(parked).collect();
         report.degraded = Some("the drive cannot be reached".into());
@@ -256,7 +264,9 @@ mod tests {
             "{busy}"
         );
         assert!(
-            busy.contains("/0.jpg: locked") && busy.contains("and 5 more"),
+            busy.contains("/1.jpg (deleted here): locked")
+                && busy.contains("/0.jpg: locked")
+                && busy.contains("and 5 more"),
             "{busy}"
         );
         assert!(

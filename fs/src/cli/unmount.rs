@@ -36,14 +36,14 @@ pub(super) fn run(matches: &clap::ArgMatches, settings: &Settings) -> Result<(),
 "
         ));
     }
-    match report(&settings.control.socket, Order::Status) {
+    match report(&settings.control.socket, &Order::Status) {
         Ok(running)
             if serves(
                 running.mount.as_ref().map(|m| m.point.as_path()),
                 named.as_deref(),
             ) =>
         {
-            report(&settings.control.socket, Order::Unmount)?;
+            report(&settings.control.socket, &Order::Unmount)?;
             wait_until_gone(running.mount.as_ref().map(|mount| mount.point.clone()))
         }
         // Nobody to ask, or another daemon: the folder itself can still be unmounted.

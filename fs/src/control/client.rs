@@ -39,6 +39,9 @@ pub enum AskError {
     /// It does not know the order.
     #[error("the daemon refuses: {0}")]
     Refused(String),
+    /// It could not carry it out.
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl Explain for AskError {
@@ -46,7 +49,7 @@ impl Explain for AskError {
         match self {
             Self::Nobody(_) | Self::Silent { .. } => Code::Unavailable,
             Self::NotAllowed(_) => Code::Permission,
-            Self::Refused(_) => Code::Failure,
+            Self::Refused(_) | Self::Failed(_) => Code::Failure,
         }
     }
 
@@ -57,6 +60,7 @@ impl Explain for AskError {
                 .into(),
             Self::NotAllowed(_) => "run this as root, or as a member of the socket's group".into(),
             Self::Silent { .. } => "see its log: journalctl -u tuyunfs".into(),
+            Self::Failed(_) => "nothing was changed; see `tuyunfs status`".into(),
             Self::Refused(_) => "the daemon may be of another version: restart it".into(),
         })
     }
@@ -66,7 +70,7 @@ impl Explain for AskError {
 ///
 /// # Errors
 /// No daemon answers, or it refuses.
-pub fn ask(socket: &Path, order: Order) -> Result<Answer, AskError> {
+pub fn ask(socket: &Path, order: &Order) -> Result<Answer, AskError> {
     let silent = |source| AskError::Silent {
         path: socket.to_owned(),
         source,
@@ -82,7 +86,7 @@ pub fn ask(socket: &Path, order: Order) -> Result<Answer, AskError> {
         Order::Decide { .. } => DECIDED,
         _ => PATIENCE,
     };
-    let mut line = serde_json::to_vec(&order).map_err(|error| silent(error.into()))?;
+    let mut line = serde_json::to_vec(order).map_err(|error| silent(error.into()))?;
     line.push(b'\n');
     let talk = |mut stream: UnixStream| -> io::Result<Answer> {
         stream.set_read_timeout(Some(patience))?;
@@ -94,6 +98,7 @@ pub fn ask(socket: &Path, order: Order) -> Result<Answer, AskError> {
     };
     match talk(stream).map_err(silent)? {
         Answer::Refused(why) => Err(AskError::Refused(why)),
+        Answer::Failed(why) => Err(AskError::Failed(why)),
         answer => Ok(answer),
     }
 }
@@ -102,10 +107,10 @@ pub fn ask(socket: &Path, order: Order) -> Result<Answer, AskError> {
 ///
 /// # Errors
 /// No daemon answers, or it refuses.
-pub fn report(socket: &Path, order: Order) -> Result<Report, AskError> {
+pub fn report(socket: &Path, order: &Order) -> Result<Report, AskError> {
     match ask(socket, order)? {
         Answer::Report(report) => Ok(*report),
-        Answer::Retried(_) | Answer::Withheld(_) | Answer::Refused(_) => Err(AskError::Refused(
+        _ => Err(AskError::Refused(
             "another answer than was asked for".into(),
         )),
     }
@@ -119,12 +124,12 @@ mod tests {
     fn where_no_daemon_is_that_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
-        let error = report(&path, Order::Status).unwrap_err();
+        let error = report(&path, &Order::Status).unwrap_err();
         assert!(matches!(error, AskError::Nobody(_)));
         assert_eq!(error.code(), Code::Unavailable);
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(matches!(
-            report(&path, Order::Status),
+            report(&path, &Order::Status),
             Err(AskError::Nobody(_))
         ));
     }
@@ -148,11 +153,11 @@ mod tests {
             })
         });
         assert_eq!(
-            report(&path, Order::Flush).unwrap(),
+            report(&path, &Order::Flush).unwrap(),
             crate::control::report::example()
         );
         assert!(matches!(
-            report(&path, Order::Status),
+            report(&path, &Order::Status),
             Err(AskError::Refused(_))
         ));
         assert_eq!(

@@ -28,8 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a look for a new sign-in may hold up its answer: less than an operator waits.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The longest order. They are a few words.
-const LONGEST: u64 = 4096;
+/// The longest order: a few words and a path, which Linux holds to 4,096 bytes and JSON may make
+/// six times as long.
+const LONGEST: u64 = 32 * 1024;
 
 /// A bound socket.
 pub struct Socket {
@@ -176,12 +177,18 @@ async fn carry_out(order: Order, facts: &Facts, leave: &CancellationToken) -> An
     match order {
         Order::Status => {}
         Order::Flush => facts.hurry(),
-        Order::Retry => return Answer::Retried(facts.vfs.retry_parked()),
+        Order::Retry { path } => return Answer::Retried(facts.vfs.retry_parked(path.as_deref())),
+        Order::Discard { path } => {
+            if let Err(error) = facts.vfs.discard_parked(&path).await {
+                return Answer::Failed(chain(&error));
+            }
+            tracing::info!(path, "an operator gave up a change that the drive refuses");
+        }
         Order::Deletions => return Answer::Withheld(facts.vfs.withheld()),
         Order::Decide { decision } => {
             let (_, _, root) = &facts.drive;
             if let Err(error) = facts.vfs.decide(decision, root).await {
-                return Answer::Refused(chain(&error));
+                return Answer::Failed(chain(&error));
             }
             tracing::info!(?decision, "an operator decided about the drive's deletions");
             facts.hurry();

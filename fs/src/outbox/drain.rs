@@ -158,14 +158,15 @@ impl Outbox {
                 .all(|grave| grave.parked.is_some() || grave.sought)
     }
 
-    /// Lets parked steps and waiting failures run again. Returns how many were parked.
-    pub fn retry(&self) -> usize {
-        {
+    /// Lets parked steps and waiting failures run again: all, or what is parked at a path. Returns how
+    /// many were parked.
+    pub fn retry(&self, path: Option<&str>) -> usize {
+        if path.is_none() {
             let mut holds = self.holds.lock();
             holds.failed.clear();
             (holds.pause, holds.full) = (None, None);
         }
-        let freed = self.settle.unpark(SystemTime::now());
+        let freed = self.settle.unpark(path, SystemTime::now());
         self.settle.ledger.wake.notify_one();
         freed
     }

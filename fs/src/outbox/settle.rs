@@ -392,19 +392,20 @@ impl Settle {
         ticket.durable().await.ok();
     }
 
-    /// Lets everything that is parked run again.
-    pub(super) fn unpark(&self, now: SystemTime) -> usize {
+    /// Lets what is parked run again: everything, or at a path.
+    pub(super) fn unpark(&self, path: Option<&str>, now: SystemTime) -> usize {
+        let wanted = |at: Option<String>| path.is_none_or(|path| at.as_deref() == Some(path));
         let (count, _ticket) = self.ledger.change(|books| {
             let nodes: Vec<NodeId> = books
                 .tree
                 .pending()
-                .filter(|n| n.parked.is_some())
+                .filter(|n| n.parked.is_some() && wanted(books.tree.path(n.id)))
                 .map(|n| n.id)
                 .collect();
             let graves: Vec<_> = books
                 .tree
                 .graves()
-                .filter(|g| g.parked.is_some())
+                .filter(|g| g.parked.is_some() && wanted(Some(books.tree.path_of_grave(g))))
                 .cloned()
                 .collect();
             let count = nodes.len() + graves.len();

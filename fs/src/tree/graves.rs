@@ -12,6 +12,18 @@ impl Tree {
         self.graves.get(item)
     }
 
+    /// Where it was, below the root; without its folder, where that is unknown.
+    #[must_use]
+    pub fn path_of_grave(&self, grave: &Grave) -> String {
+        let dir = self
+            .by_item(&grave.parent)
+            .and_then(|dir| self.path(dir.id));
+        match dir.as_deref() {
+            None | Some("") => grave.name.clone(),
+            Some(dir) => format!("{dir}/{}", grave.name),
+        }
+    }
+
     /// All pending deletions.
     pub fn graves(&self) -> impl Iterator<Item = &Grave> {
         self.graves.values()

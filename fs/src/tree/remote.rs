@@ -67,6 +67,17 @@ pub struct Effects {
     pub withheld: usize,
 }
 
+impl Effects {
+    /// Adds what came after.
+    pub fn append(&mut self, later: Self) {
+        self.entries.extend(later.entries);
+        self.nodes.extend(later.nodes);
+        self.put.extend(later.put);
+        self.gone.extend(later.gone);
+        self.withheld += later.withheld;
+    }
+}
+
 impl Tree {
     /// Takes items in their latest state; of an id that comes twice, the last one counts.
     pub fn apply(

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::conflict::conflict_name;
 use super::describe::{adopt, baseline, file_hash, kind_of, same_content};
 use super::node::{Held, Kind, Place};
-use super::{Generation, Item, ItemId, NodeId, Tree};
+use super::{Effects, Generation, Item, ItemId, NodeId, Tree};
 
 /// What a request of ours was to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,43 @@ impl Tree {
             node.traces.retain(|trace| trace.generation > generation);
             node.parked = None;
         });
+    }
+
+    /// Gives up what is pending on a node that the drive has: its item is to be applied next, and
+    /// counts. Content that was never sent becomes garbage.
+    pub fn give_up(&mut self, id: NodeId, now: SystemTime) -> Effects {
+        let mut effects = Effects::default();
+        let Some(node) = self.node(id) else {
+            return effects;
+        };
+        let unsent = node.held.clone().filter(|_| node.content_pending());
+        let parent = node
+            .place
+            .as_ref()
+            .and_then(|place| self.item_of(place.parent));
+        let parent = parent.cloned();
+        self.edit(id, now, |node| {
+            (node.parked, node.mtime_unsent) = (None, false);
+            let (Some(base), Some(place)) = (&mut node.baseline, &node.place) else {
+                return;
+            };
+            // As if the place were the drive's: its news then say where it really is.
+            base.name.clone_from(&place.name);
+            base.parent = parent.unwrap_or_else(|| base.parent.clone());
+            base.etag = None;
+            if unsent.is_some() {
+                (node.held, node.size) = (None, base.size);
+                node.generation = node.generation.next();
+                base.generation = node.generation;
+                node.traces.clear();
+            }
+        });
+        if let Some(held) = unsent {
+            self.discard(held.content);
+            effects.nodes.push((id, true));
+            effects.put.push(id);
+        }
+        effects
     }
 
     /// Lets the local version give way: it gets a name of its own and becomes a new file, and

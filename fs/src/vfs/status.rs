@@ -51,6 +51,20 @@ pub struct ParkedChange {
     pub why: String,
     /// Since when, in seconds since 1970.
     pub since: u64,
+    /// It is a deletion.
+    #[serde(default)]
+    pub deleted: bool,
+    /// The drive has an item of it.
+    #[serde(default)]
+    pub on_drive: bool,
+}
+
+impl ParkedChange {
+    /// Whether this is where it is, as a person may write it.
+    #[must_use]
+    pub fn is_at(&self, path: &str) -> bool {
+        self.path == path.trim_start_matches('/')
+    }
 }
 
 impl Vfs {
@@ -82,6 +96,8 @@ impl Vfs {
                     path: tree.path(node.id).unwrap_or_default(),
                     why: parked.why.clone(),
                     since: seconds(parked.since),
+                    deleted: false,
+                    on_drive: node.baseline.is_some(),
                 });
             }
         }
@@ -97,9 +113,11 @@ impl Vfs {
                 .min();
             if let Some(parked) = &grave.parked {
                 status.parked.push(ParkedChange {
-                    path: format!("{} (deleted here)", grave.name),
+                    path: tree.path_of_grave(grave),
                     why: parked.why.clone(),
                     since: seconds(parked.since),
+                    deleted: true,
+                    on_drive: true,
                 });
             }
         }
@@ -126,12 +144,6 @@ impl Vfs {
         while !self.outbox.is_drained() {
             tokio::time::sleep(std::time::Duration::from_millis(250)).await;
         }
-    }
-
-    /// Lets parked changes run again. Returns how many there were.
-    #[must_use]
-    pub fn retry_parked(&self) -> usize {
-        self.outbox.retry()
     }
 }
 

@@ -14,6 +14,7 @@ mod lost_replies;
 mod memory_drive;
 mod model;
 mod overlap;
+mod parked;
 mod power;
 mod remote;
 mod shared;

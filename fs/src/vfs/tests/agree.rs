@@ -211,12 +211,12 @@ impl Pair {
         self.sync().await;
         self.rig.sync.round().await.unwrap();
         for _ in 0..2 {
-            self.rig.outbox.retry();
+            self.rig.outbox.retry(None);
             self.rig.drain().await;
             // What was sought in vain is given up after two minutes.
             self.rig.give_up_seeking();
         }
-        self.rig.outbox.retry();
+        self.rig.outbox.retry(None);
         self.rig.drain().await;
         assert!(self.rig.outbox.is_drained(), "{:?}", self.rig.vfs.status());
         assert_eq!(dump(&self.rig.drive), self.model, "what the drive has");

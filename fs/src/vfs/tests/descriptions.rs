@@ -63,7 +63,7 @@ async fn tags_that_change_alone_are_no_new_content() {
     rig.drive.retag(&item);
     rig.put(NodeId::ROOT, "a.gif", b"second").await;
     rig.drain().await;
-    rig.outbox.retry();
+    rig.outbox.retry(None);
     rig.drain().await;
     rig.drive_has(&[("a.gif", Some(b"second"))]);
 }

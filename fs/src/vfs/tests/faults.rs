@@ -108,7 +108,7 @@ async fn run(at: usize, lasting: bool, trouble: Trouble, durability: Durability)
     possible.is(&found, &what);
     rig.vfs.quiesce(HANGS).await;
     for _ in 0..2 {
-        rig.outbox.retry();
+        rig.outbox.retry(None);
         settle(&rig).await;
     }
     assert!(rig.outbox.is_drained(), "{what}: {:?}", rig.vfs.status());

@@ -26,7 +26,7 @@ async fn while_the_drive_is_full_deletions_go_on_and_uploads_wait_for_room() {
     assert!(rig.vfs.status().paused.is_some());
 
     rig.drive.clear(Quirk::Full);
-    assert_eq!(rig.vfs.retry_parked(), 0);
+    assert_eq!(rig.vfs.retry_parked(None), 0);
     rig.drain().await;
     rig.drive_has(&[("2026/", None), ("new.gif", Some(b"new"))]);
     assert_eq!(rig.vfs.status().paused, None);

@@ -14,7 +14,7 @@ async fn send_in_vain(rig: &Rig) {
 /// Sends and looks until nothing is left to do.
 async fn calm(rig: &Rig) {
     for _ in 0..4 {
-        rig.outbox.retry();
+        rig.outbox.retry(None);
         rig.drain().await;
         rig.sync.round().await.unwrap();
     }
@@ -201,7 +201,7 @@ async fn a_rename_whose_reply_was_lost_is_looked_at_and_not_repeated_over_a_rest
         if restart {
             rig = rig.restart().await;
         }
-        rig.outbox.retry();
+        rig.outbox.retry(None);
         rig.drain().await;
         assert!(rig.outbox.is_drained());
         assert_eq!(rig.drive.version(&item), version, "restart: {restart}");

@@ -56,6 +56,8 @@ pub(super) enum Quirk {
     Lingering,
     /// It has no room for any content.
     Full,
+    /// It refuses every change for good.
+    Refusing,
     /// It answers 404 to every item that is asked for by its id.
     NoItems,
     /// What is seen under a name waits at the gate, and is old when it arrives.
@@ -473,6 +475,12 @@ impl MemoryDrive {
         let result = {
             let mut state = self.state.lock();
             state.call(what.clone())?;
+            if state.quirks.contains(&Quirk::Refusing) {
+                return Err(DriveError::Refused {
+                    code: "invalidRequest".into(),
+                    message: "no".into(),
+                });
+            }
             effect(&mut state)
         };
         let told = match fate {

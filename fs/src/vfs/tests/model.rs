@@ -294,7 +294,7 @@ pub(super) async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
             Ok(())
         }
         Step::Drain => {
-            rig.outbox.retry();
+            rig.outbox.retry(None);
             rig.drain().await;
             Ok(())
         }

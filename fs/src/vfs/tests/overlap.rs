@@ -50,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Waits until all that is under way waits at the gate.
 pub(super) async fn still(rig: &Rig) {
     rig.outbox.resume();
-    rig.outbox.retry();
+    rig.outbox.retry(None);
     let end = Instant::now() + PATIENCE;
     let mut calm = 0;
     while calm < 3 {
@@ -202,7 +202,7 @@ async fn a_look_that_arrives_late_does_not_undo_the_rename_that_came_meanwhile()
         assert!(rig.vfs.lookup(root, "b").await.is_ok(), "{waiting:?}");
     }
     rig.drive.open_gate();
-    rig.outbox.retry();
+    rig.outbox.retry(None);
     quiet(&rig).await;
     stop.cancel();
     sending.await.expect("it ends");

@@ -242,7 +242,7 @@ async fn check(cut: &Cut, left: Left, boot: &str, steps: &[Step], durability: Du
 pub(super) async fn settle(rig: &Rig) {
     rig.drain().await;
     rig.give_up_seeking();
-    rig.outbox.retry();
+    rig.outbox.retry(None);
     rig.drain().await;
 }
 

@@ -373,7 +373,7 @@ async fn a_file_that_another_client_has_written_is_not_replaced_by_a_rename() {
     rig.drive.put(ROOT, "b.gif", b"their new");
     change_meanwhile(&rig, true).await;
     for _ in 0..4 {
-        rig.outbox.retry();
+        rig.outbox.retry(None);
         rig.drain().await;
     }
     let dump = rig.drive.dump();

@@ -1,0 +1,36 @@
+//! `tuyunfs discard`: gives up a change that the drive refuses.
+
+use clap::ArgMatches;
+use tuyun_chassis::exit::{Code, Failure};
+
+use super::output::say;
+use crate::control::Order;
+use crate::control::client::report;
+use crate::settings::Settings;
+
+pub(super) fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), Failure> {
+    let Some(path) = matches.get_one::<String>("path").cloned() else {
+        return Err(Failure::new(Code::Usage, "no path was given"));
+    };
+    let socket = &settings.control.socket;
+    let known = report(socket, &Order::Status)?.local.parked;
+    let Some(parked) = known.into_iter().find(|parked| parked.is_at(&path)) else {
+        return Err(
+            Failure::new(Code::Usage, format!("nothing is parked at {path}"))
+                .hint("see what is with `tuyunfs status`"),
+        );
+    };
+    if !matches.get_flag("yes") {
+        let lost = if parked.deleted {
+            "the deletion is given up, and what the drive has is shown again"
+        } else if parked.on_drive {
+            "what was changed here is lost, and what the drive has is shown again"
+        } else {
+            "it is deleted here, and the drive has no copy"
+        };
+        return Err(Failure::new(Code::Usage, format!("{path}: {lost}"))
+            .hint("copy it first if it is needed; to go on, add --yes"));
+    }
+    report(socket, &Order::Discard { path: path.clone() })?;
+    say(&format!("{path}: the change is given up\n"))
+}
