@@ -3,6 +3,7 @@
 mod files;
 mod messages;
 mod names;
+mod parked;
 mod push;
 mod remote;
 mod requests;
