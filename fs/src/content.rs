@@ -14,6 +14,7 @@ pub mod hash;
 pub mod intents;
 pub mod line;
 pub mod readahead;
+pub mod room;
 mod shelf;
 pub mod span;
 pub mod store;

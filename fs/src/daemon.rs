@@ -23,7 +23,7 @@ use crate::graph::{FoundDrive, Graph, Push, PushState, PushWish};
 use crate::outbox::drain::{Outbox, OutboxConfig};
 use crate::settings::{self, Delta, Flow, Settings};
 use crate::sync::{LINK_FACT, Sync, SyncConfig};
-use crate::vfs::{Budget, Recovery, Vfs, VfsConfig, recover};
+use crate::vfs::{Budget, PATIENCE, Recovery, Vfs, VfsConfig, recover};
 
 /// How long the last seals of a stop may take: a barrier of a busy disk takes seconds.
 const LAST_SEALS: Duration = Duration::from_secs(30);
@@ -96,6 +96,7 @@ impl Core {
                     max_age: settings.cache.max_age.get(),
                     min_free: settings.cache.min_free.bytes(),
                 },
+                patience: PATIENCE,
             },
         );
         let config = SyncConfig {

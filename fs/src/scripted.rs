@@ -92,6 +92,7 @@ impl Rig {
                 max_age: Duration::from_hours(1),
                 min_free: 0,
             },
+            patience: Duration::ZERO,
         };
         let vfs = Vfs::new(
             recovery.ledger,

@@ -17,6 +17,7 @@ mod opened;
 mod parked;
 mod picture;
 mod recover;
+mod room;
 mod seal;
 mod status;
 #[cfg(test)]
@@ -40,6 +41,8 @@ use self::opened::Opened;
 pub use self::parked::DiscardError;
 pub use self::picture::Picture;
 pub use self::recover::{Recovery, StartError, recover};
+pub use self::room::PATIENCE;
+use self::room::Room;
 pub use self::status::{ParkedChange, Status};
 pub use self::types::{Attr, Listed, OpenMode, RenameFlags, SetAttr, Space};
 pub use self::withheld::{Decision, baseline_of_root, tell_of_withheld};
@@ -65,6 +68,8 @@ pub struct VfsConfig {
     pub guard: Option<usize>,
     /// What confirmed contents may take of the disk.
     pub budget: Budget,
+    /// The longest that a call may wait for room on the disk.
+    pub patience: Duration,
 }
 
 /// Files up to this size are made complete before `open` returns: one request, and an
@@ -84,6 +89,7 @@ pub struct Vfs {
     listings: Listings,
     fills: Fills,
     doubts: Doubts,
+    room: Room,
     quota: Mutex<Option<Quota>>,
     next_handle: AtomicU64,
     /// Work that goes on after a call has been answered.
@@ -129,6 +135,7 @@ impl Vfs {
             listings: Listings::default(),
             fills: Fills::default(),
             doubts: fetch::no_doubts(),
+            room: Room::default(),
             quota: Mutex::default(),
             next_handle: AtomicU64::new(1),
             tasks: TaskTracker::new(),

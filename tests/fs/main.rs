@@ -8,4 +8,5 @@ mod push;
 mod remote;
 mod requests;
 mod restart;
+mod room;
 mod sign_in;

@@ -14,6 +14,7 @@ use crate::control::report::SignIn;
 use crate::control::{Order, Report};
 use crate::graph::PushState;
 use crate::settings::Settings;
+use crate::vfs::Status;
 
 /// How often `--watch` looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -104,6 +105,12 @@ fn as_text(report: &Report, now: SystemTime) -> String {
     );
     line("push", push(&report.push.state));
     line("pending", pending(report, now));
+    here(local, now, &mut line);
+    text
+}
+
+/// What is here, and what a person has to decide about it.
+fn here(local: &Status, now: SystemTime, line: &mut impl FnMut(&str, String)) {
     line(
         "cache",
         format!(
@@ -114,6 +121,16 @@ fn as_text(report: &Report, now: SystemTime) -> String {
             local.open_files
         ),
     );
+    if local.disk_short {
+        let free = ByteSize(local.disk_free.unwrap_or_default());
+        line(
+            "disk",
+            format!(
+                "{free} free, which is little: what the drive has is given up, the rest is sent at once, \
+                 and what does not fit is refused"
+            ),
+        );
+    }
     if local.withheld > 0 {
         line(
             "deletions",
@@ -148,7 +165,6 @@ fn as_text(report: &Report, now: SystemTime) -> String {
             );
         }
     }
-    text
 }
 
 fn push(state: &PushState) -> String {

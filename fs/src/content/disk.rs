@@ -66,6 +66,9 @@ pub trait Disk: Debug + Send + Sync {
     /// Barrier: everything on the disk that a file is on, by whomever it was written.
     fn sync_all(&self, file: &File) -> io::Result<()>;
 
+    /// Bytes that we may still write below a directory.
+    fn free(&self, dir: &Path) -> io::Result<u64>;
+
     /// The boot of the machine: within one, what was written is there.
     fn boot(&self) -> io::Result<String>;
 }
@@ -158,6 +161,11 @@ impl Disk for Host {
 
     fn sync_all(&self, file: &File) -> io::Result<()> {
         Ok(rustix::fs::syncfs(file)?)
+    }
+
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(dir)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     fn boot(&self) -> io::Result<String> {

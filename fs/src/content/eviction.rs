@@ -31,7 +31,7 @@ pub struct Budget {
 
 /// Once a budget is exceeded, a tenth of it is made free as well: otherwise every new file at the
 /// limit would have to push out another one.
-const SLACK: u64 = 10;
+pub(super) const SLACK: u64 = 10;
 
 /// The entries to give up, so that the budget is met on a disk with `free` bytes left.
 #[must_use]

@@ -227,8 +227,7 @@ impl Store {
     /// # Errors
     /// The disk fails.
     pub fn free_bytes(&self) -> io::Result<u64> {
-        let disk = rustix::fs::statvfs(self.shelf.root())?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        self.shelf.disk().free(self.shelf.root())
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -58,6 +59,8 @@ pub struct Outbox {
     settle: Settle,
     config: OutboxConfig,
     holds: Mutex<HoldTable>,
+    /// The disk is short of room: nothing waits to be quiet.
+    hurried: AtomicBool,
 }
 
 #[derive(Default)]
@@ -123,6 +126,7 @@ impl Outbox {
             },
             config,
             holds: Mutex::default(),
+            hurried: AtomicBool::new(false),
         }
     }
 
@@ -169,6 +173,13 @@ impl Outbox {
         let freed = self.settle.unpark(path, SystemTime::now());
         self.settle.ledger.wake.notify_one();
         freed
+    }
+
+    /// Whether what is pending goes at once, and does not wait until its file has been quiet.
+    pub fn hurry(&self, hurried: bool) {
+        if self.hurried.swap(hurried, Ordering::AcqRel) != hurried {
+            self.settle.ledger.wake.notify_one();
+        }
     }
 
     /// Ends the wait for a drive that could not be asked: it can be again.
@@ -234,10 +245,16 @@ impl Outbox {
         if room == 0 {
             return None;
         }
+        let hurried = self.hurried.load(Ordering::Acquire);
+        let settle = if hurried {
+            Duration::ZERO
+        } else {
+            self.config.settle
+        };
         let plan = plan(
             &books.tree,
             &*holds,
-            self.config.settle,
+            settle,
             self.config.drive_has_versions,
             room,
             now,

@@ -1,5 +1,6 @@
 //! Bytes: open, read, write, cut, seal, close.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 
 use super::opened::{Opened, Source};
 use super::{Attr, HandleId, Kind, NodeId, OpenMode, SetAttr, Vfs, VfsError};
+use crate::content::readahead::CAP;
 use crate::outbox::journal::Durability;
 use crate::tree::Node;
 
@@ -57,7 +59,7 @@ impl Vfs {
         };
         let file = self.enter(id);
         file.begin_writing();
-        match self.begin_content(&file) {
+        match self.begin_content(&file).await {
             Ok(()) => Ok((self.attr_now(id)?, self.hand_out(file, open.read, true))),
             Err(error) => {
                 file.end_writing();
@@ -89,7 +91,7 @@ impl Vfs {
         if writes {
             file.begin_writing();
         }
-        let ready = async {
+        let opened = async {
             if open.truncate {
                 let _gate = file.gate.lock().await;
                 self.cut(&file, 0).await
@@ -100,10 +102,10 @@ impl Vfs {
             }
         }
         .await;
-        if writes && !(open.write && ready.is_ok()) {
+        if writes && !(open.write && opened.is_ok()) {
             file.end_writing();
         }
-        match ready {
+        match opened {
             Ok(()) => Ok(self.hand_out(file, open.read, open.write)),
             Err(error) => {
                 self.leave(&file);
@@ -116,7 +118,12 @@ impl Vfs {
     ///
     /// # Errors
     /// The bytes are not here and cannot be fetched in time.
-    pub async fn read(&self, handle: HandleId, offset: u64, len: usize) -> Result<Bytes, VfsError> {
+    pub async fn read(
+        self: &Arc<Self>,
+        handle: HandleId,
+        offset: u64,
+        len: usize,
+    ) -> Result<Bytes, VfsError> {
         let handle = self.handle(handle)?;
         if !handle.read {
             return Err(VfsError::BadHandle);
@@ -124,6 +131,9 @@ impl Vfs {
         match self.source(&handle.file).await? {
             Source::Sealed(blob) | Source::Live(blob) => Ok(blob.read_at(offset, len)?),
             Source::Partial(generation, fill) => {
+                if fill.is_complete().is_none() {
+                    self.room_to_fetch(fill.size().min(CAP)).await?;
+                }
                 let reading = fill.read(offset, len, &mut handle.ahead.lock());
                 let bytes = self.in_time(reading).await?;
                 if let Some(blob) = fill.is_complete() {
@@ -141,7 +151,7 @@ impl Vfs {
     /// # Errors
     /// Not open for writing, too large, or the disk refuses.
     pub async fn write(
-        &self,
+        self: &Arc<Self>,
         handle: HandleId,
         offset: u64,
         data: Bytes,
@@ -158,7 +168,8 @@ impl Vfs {
         let _gate = file.gate.lock().await;
         let blob = self.live(file).await?;
         self.mark_changed(file);
-        blob.write_at(offset, &data)?;
+        let writing = || ready(blob.write_at(offset, &data).map_err(VfsError::from));
+        self.with_room(data.len() as u64, writing).await?;
         let now = SystemTime::now();
         self.sketch(file, |node| {
             node.size = node.size.max(end);
@@ -270,7 +281,7 @@ impl Vfs {
     /// # Errors
     /// The disk has no room.
     pub async fn allocate(
-        &self,
+        self: &Arc<Self>,
         handle: HandleId,
         offset: u64,
         len: u64,
@@ -288,7 +299,13 @@ impl Vfs {
         let _gate = file.gate.lock().await;
         let blob = self.live(file).await?;
         self.mark_changed(file);
-        blob.allocate(offset, len, keep_size)?;
+        let reserving = || {
+            ready(
+                blob.allocate(offset, len, keep_size)
+                    .map_err(VfsError::from),
+            )
+        };
+        self.with_room(len, reserving).await?;
         if !keep_size {
             self.sketch(file, |node| node.size = node.size.max(end));
         }
@@ -323,10 +340,10 @@ impl Vfs {
 
     /// Gives a file another length; what is cut to nothing needs no copy and no fetch. Under the
     /// gate.
-    async fn cut(&self, file: &Arc<Opened>, size: u64) -> Result<(), VfsError> {
+    async fn cut(self: &Arc<Self>, file: &Arc<Opened>, size: u64) -> Result<(), VfsError> {
         let is_live = matches!(file.source(), Source::Live(_));
         if size == 0 && !is_live {
-            self.begin_content(file)?;
+            self.begin_content(file).await?;
         } else {
             let blob = self.live(file).await?;
             self.mark_changed(file);

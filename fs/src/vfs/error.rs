@@ -72,6 +72,18 @@ pub enum VfsError {
     NotSupported,
 }
 
+impl VfsError {
+    /// Whether our own disk has no room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Disk(error) => error.kind() == std::io::ErrorKind::StorageFull,
+            Self::Journal(why) => why.full,
+            _ => false,
+        }
+    }
+}
+
 impl From<NameError> for VfsError {
     fn from(error: NameError) -> Self {
         match error {

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::Vfs;
 pub use crate::content::eviction::Budget;
 use crate::content::eviction::{Entry, choose};
+use crate::content::room::least;
+use crate::outbox::journal::Ticket;
 use crate::outbox::ledger::Books;
 use crate::tree::{ContentId, NodeId};
 
@@ -20,12 +22,13 @@ impl Vfs {
     /// Keeps contents within their budget until `stop`.
     pub async fn keep_budget(self: Arc<Self>, stop: CancellationToken) {
         while stop
-            .run_until_cancelled(tokio::time::sleep(SWEEP))
+            .run_until_cancelled(tokio::time::timeout(SWEEP, self.room.sweep.notified()))
             .await
             .is_some()
         {
             let this = self.clone();
             let swept = tokio::task::spawn_blocking(move || {
+                this.look_at_disk();
                 this.evict(SystemTime::now());
                 this.intents.compact_if_large()
             });
@@ -35,15 +38,10 @@ impl Vfs {
         }
     }
 
-    /// Gives up what is over the budget. Returns how many contents that were.
-    pub fn evict(&self, now: SystemTime) -> usize {
-        let free = match self.store.free_bytes() {
-            Ok(free) => free,
-            Err(error) => {
-                tracing::warn!(%error, "cannot tell how much of the cache disk is free");
-                u64::MAX
-            }
-        };
+    /// Gives up what is over the budget. Returns which contents those were; their room is there once the
+    /// ticket is through.
+    pub fn evict(&self, now: SystemTime) -> (Vec<ContentId>, Option<Ticket>) {
+        let free = self.look_at_disk().unwrap_or(u64::MAX);
         let mut owners: HashMap<ContentId, NodeId> = HashMap::new();
         let mut entries = Vec::new();
         {
@@ -69,12 +67,16 @@ impl Vfs {
                 });
             }
         }
-        let chosen = choose(entries, self.config.budget, free, now);
+        let budget = Budget {
+            min_free: least(self.config.budget.min_free),
+            ..self.config.budget
+        };
+        let chosen = choose(entries, budget, free, now);
         if chosen.is_empty() {
-            return 0;
+            return (chosen, None);
         }
-        let (count, _ticket) = self.ledger.change(|books| {
-            let mut count = 0;
+        let (given_up, ticket) = self.ledger.change(|books| {
+            let mut given_up = Vec::new();
             for content in chosen {
                 let Some(id) = owners.get(&content).copied() else {
                     continue;
@@ -93,11 +95,11 @@ impl Vfs {
                     });
                     books.tree.discard(content);
                     books.used.remove(&content);
-                    count += 1;
+                    given_up.push(content);
                 }
             }
-            count
+            given_up
         });
-        count
+        (given_up, Some(ticket))
     }
 }

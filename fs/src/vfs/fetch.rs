@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::{NodeId, SMALL, Vfs, VfsError};
 use crate::content::fill::Fill;
+use crate::content::room::FILE;
 use crate::content::store::{Blob, Store};
 use crate::outbox::ledger::Books;
 use crate::tree::{Generation, Held, QuickXorHash, Scope, Terms};
@@ -76,10 +77,11 @@ impl Vfs {
     }
 
     /// Completes a node's content: one request for a file that is not here at all.
-    pub(super) async fn complete(&self, id: NodeId) -> Result<Arc<Blob>, VfsError> {
+    pub(super) async fn complete(self: &Arc<Self>, id: NodeId) -> Result<Arc<Blob>, VfsError> {
         // What was replaced remotely while it was being fetched is fetched anew, once.
         for last in [false, true] {
             let (generation, fill) = self.fill(id)?;
+            self.room_to_fetch(FILE + fill.size()).await?;
             match self.in_time(fill.complete()).await {
                 Ok(blob) => {
                     self.adopt(id, generation, &blob).await;

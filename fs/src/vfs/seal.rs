@@ -3,6 +3,7 @@
 //! [`data`](super::data) reads and writes; here is what stands behind it: which content file a
 //! write goes to, when one is sealed, and what the last close leaves.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -11,6 +12,7 @@ use super::opened::{Handle, Opened, Source};
 use super::{HandleId, NodeId, SMALL, Vfs, VfsError};
 use crate::content::intents::Intent;
 use crate::content::readahead::ReadAhead;
+use crate::content::room::FILE;
 use crate::content::store::Blob;
 use crate::outbox::journal::{CommitFailed, Ticket};
 use crate::tree::{Batch, Generation, Held, Node, QuickXorHash, Seal};
@@ -30,9 +32,17 @@ const SEAL_AGAIN_AT_MOST: Duration = Duration::from_mins(1);
 
 impl Vfs {
     /// A new, empty content for an open file.
-    pub(super) fn begin_content(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
-        let blob = self.store.create()?;
-        self.intend(file, &blob)?;
+    pub(super) async fn begin_content(
+        self: &Arc<Self>,
+        file: &Arc<Opened>,
+    ) -> Result<(), VfsError> {
+        let begin = || {
+            let blob = self.store.create()?;
+            let noted = self.intend(file, &blob);
+            noted.inspect_err(|_| self.store.remove(blob.id()))?;
+            Ok(blob)
+        };
+        let blob = self.with_room(FILE, || ready(begin())).await?;
         file.set_source(Source::Live(blob.clone()));
         self.mark_changed(file);
         self.forget_if_unnamed(file, &blob);
@@ -105,7 +115,7 @@ impl Vfs {
     }
 
     /// The content that may be written, made from the sealed one if need be. Under the gate.
-    pub(super) async fn live(&self, file: &Arc<Opened>) -> Result<Arc<Blob>, VfsError> {
+    pub(super) async fn live(self: &Arc<Self>, file: &Arc<Opened>) -> Result<Arc<Blob>, VfsError> {
         let sealed = match self.source(file).await? {
             Source::Live(blob) => return Ok(blob),
             Source::Sealed(blob) => blob,
@@ -116,10 +126,13 @@ impl Vfs {
             }
             Source::Unknown => return Err(VfsError::NotFound),
         };
-        let (store, from) = (self.store.clone(), sealed.id());
-        let copy = tokio::task::spawn_blocking(move || store.copy_aside(&sealed))
-            .await
-            .map_err(std::io::Error::other)??;
+        let copying = || {
+            let (store, sealed) = (self.store.clone(), sealed.clone());
+            let copying = tokio::task::spawn_blocking(move || store.copy_aside(&sealed));
+            async { Ok(copying.await.map_err(std::io::Error::other)??) }
+        };
+        let from = sealed.id();
+        let copy = self.with_room(FILE + sealed.len()?, copying).await?;
         // Whole before anybody may take it for what was written, and noted before it can be found.
         let noted = self.intend(file, &copy);
         noted
@@ -142,7 +155,7 @@ impl Vfs {
     }
 
     /// The bytes behind an open file: what is being written, else what we hold, else a fetch.
-    pub(super) async fn source(&self, file: &Arc<Opened>) -> Result<Source, VfsError> {
+    pub(super) async fn source(self: &Arc<Self>, file: &Arc<Opened>) -> Result<Source, VfsError> {
         let source = file.source();
         if !matches!(source, Source::Unknown) {
             return Ok(source);

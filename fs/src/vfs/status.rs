@@ -30,6 +30,12 @@ pub struct Status {
     pub cached_bytes: u64,
     /// How many contents that are.
     pub cached_files: usize,
+    /// Bytes that are free on our disk, as far as it tells.
+    #[serde(default)]
+    pub disk_free: Option<u64>,
+    /// That is less than it should be: what the drive has is given up, and the rest is sent at once.
+    #[serde(default)]
+    pub disk_short: bool,
     /// Files and folders that are known.
     pub nodes: usize,
     /// Files that are open.
@@ -74,9 +80,13 @@ impl Vfs {
         let sending = self.outbox.sending();
         let paused = self.outbox.paused().map(|pause| pause.why);
         let journal_failing = self.ledger.journal().failing().map(|why| why.to_string());
+        let disk_free = self.look_at_disk();
+        let disk_short = self.is_short_of_room();
         let books = self.ledger.books();
         let tree = &books.tree;
         let mut status = Status {
+            disk_free,
+            disk_short,
             sending,
             paused,
             journal_failing,

@@ -322,6 +322,8 @@ type Watch = Box<dyn FnMut(usize, Call, Moment) + Send>;
 
 struct State {
     calls: usize,
+    /// How many bytes of contents it still takes, where that has an end.
+    room: Option<u64>,
     fault: Option<(Fault, Trouble)>,
     struck: Vec<Call>,
     watch: Option<Watch>,
@@ -348,6 +350,7 @@ impl FragileDisk {
     pub(crate) fn over(root: &Path, boot: &str) -> Arc<Self> {
         let mut state = State {
             calls: 0,
+            room: None,
             fault: None,
             struck: Vec::new(),
             watch: None,
@@ -396,6 +399,11 @@ impl FragileDisk {
     /// Something will go wrong.
     pub(crate) fn fail(&self, fault: Fault, trouble: Trouble) {
         self.state.lock().fault = Some((fault, trouble));
+    }
+
+    /// From now on contents of so many bytes fit, and what is removed makes room for others.
+    pub(crate) fn set_room(&self, bytes: u64) {
+        self.state.lock().room = Some(bytes);
     }
 
     /// Nothing goes wrong any more. What has.
@@ -563,6 +571,11 @@ impl Disk for FragileDisk {
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.call(Call::Write, |state, trouble| {
+            if let Some(room) = &mut state.room {
+                let more = (offset + bytes.len() as u64).saturating_sub(file.metadata()?.len());
+                let left = room.checked_sub(more);
+                *room = left.ok_or_else(|| Trouble::Full.error())?;
+            }
             let taken = match trouble {
                 None => bytes.len(),
                 Some(_) => bytes.len() / 2,
@@ -634,7 +647,11 @@ impl Disk for FragileDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.plain(Call::Remove, |state| {
+            let size = std::fs::symlink_metadata(path)?.len();
             Host.remove(path)?;
+            if let Some(room) = &mut state.room {
+                *room += size;
+            }
             state
                 .pending
                 .push(Change::Remove(self.path(path).to_owned()));
@@ -676,6 +693,11 @@ impl Disk for FragileDisk {
             }
             Ok(())
         })
+    }
+
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        let room = self.state.lock().room;
+        room.map_or_else(|| Host.free(dir), Ok)
     }
 
     fn boot(&self) -> io::Result<String> {

@@ -1,0 +1,89 @@
+//! A cache disk without room.
+
+use super::fragile_disk::FragileDisk;
+use super::*;
+use crate::content::room::least;
+
+/// A rig on a disk with room for so many bytes of contents.
+async fn narrow(bytes: u64) -> (Rig, Arc<FragileDisk>) {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FragileDisk::over(dir.path(), "boot");
+    let rig = Rig::start_on(disk.clone(), dir, Arc::default(), Durability::Close).await;
+    // Half of what is to stay free where it can be is the journal's.
+    disk.set_room(least(0) / 2 + bytes);
+    (rig.unwrap(), disk)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_does_not_fit_takes_the_room_of_what_the_drive_has() {
+    let (rig, _disk) = narrow(300_000).await;
+    let (one, two) = (vec![1; 200_000], vec![2; 250_000]);
+    rig.put(NodeId::ROOT, "one.gif", &one).await;
+    rig.drain().await;
+    assert_eq!(rig.vfs.status().cached_files, 1);
+    rig.put(NodeId::ROOT, "two.gif", &two).await;
+    assert_eq!(rig.vfs.status().cached_files, 0, "the first made room");
+    assert_eq!(rig.get(NodeId::ROOT, "two.gif").await.unwrap(), two);
+    rig.drain().await;
+    assert_eq!(rig.get(NodeId::ROOT, "one.gif").await.unwrap(), one);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fits_nowhere_is_refused_before_it_is_half_written_and_nothing_else_suffers() {
+    let (rig, disk) = narrow(300_000).await;
+    let root = NodeId::ROOT;
+    let one = vec![1; 200_000];
+    let node = rig.put(root, "one.gif", &one).await;
+    let (_, two) = rig
+        .vfs
+        .create(root, "two.gif", 0o644, WRITE, false)
+        .await
+        .unwrap();
+    let data = Bytes::from(vec![2; 200_000]);
+    let refused = rig.vfs.write(two, 0, data.clone()).await.unwrap_err();
+    assert!(refused.is_full(), "{refused}");
+    assert_eq!(rig.vfs.lookup(root, "two.gif").await.unwrap().size, 0);
+    let handle = rig.vfs.open(node, WRITE).await.unwrap();
+    let refused = rig.vfs.write(handle, 0, data.clone()).await.unwrap_err();
+    assert!(refused.is_full(), "a change would need a copy: {refused}");
+    rig.vfs.release(handle).await;
+    assert_eq!(rig.get(root, "one.gif").await.unwrap(), one);
+
+    disk.set_room(0);
+    let mut refused = rig.vfs.create(root, "new.gif", 0o644, WRITE, false).await;
+    while refused.is_ok() {
+        // What was granted before is still good.
+        let (_, handle) = refused.unwrap();
+        assert!(
+            rig.vfs
+                .write(handle, 0, data.clone())
+                .await
+                .unwrap_err()
+                .is_full()
+        );
+        rig.vfs.release(handle).await;
+        rig.vfs.unlink(root, "new.gif").await.unwrap();
+        refused = rig.vfs.create(root, "new.gif", 0o644, WRITE, false).await;
+    }
+    assert!(refused.unwrap_err().is_full());
+    assert!(matches!(
+        rig.vfs.lookup(root, "new.gif").await,
+        Err(VfsError::NotFound)
+    ));
+    rig.vfs.mkdir(root, "2026", 0o755).await.unwrap();
+    rig.vfs
+        .rename(root, "one.gif", root, "1.gif", RenameFlags::default())
+        .await
+        .unwrap();
+
+    disk.set_room(least(0));
+    rig.vfs.write(two, 0, data.clone()).await.unwrap();
+    rig.vfs.flush(two).await.unwrap();
+    rig.vfs.release(two).await;
+    rig.drain().await;
+    rig.drive_has(&[
+        ("1.gif", Some(&one)),
+        ("2026/", None),
+        ("two.gif", Some(&data)),
+    ]);
+}
