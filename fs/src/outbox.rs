@@ -4,6 +4,7 @@
 //! says what to send next; [`journal`] makes every change durable before it is acknowledged;
 //! [`drain`] sends, and brings the drive's replies back into the tree.
 
+pub mod damage;
 pub mod drain;
 pub mod feed;
 pub mod journal;

@@ -7,13 +7,15 @@
 mod clash;
 mod gone;
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::damage::{Flaw, proven, put_aside};
 use super::late::catch_up;
 use super::ledger::Ledger;
 use super::plan::{Step, aside, sent};
-use crate::content::store::{Blob, Store};
+use crate::content::store::Store;
 use crate::ports::{Drive, DriveError, Update, Upload, UploadTarget};
 use crate::tree::{Grave, Held, Item, ItemFacet, ItemId, Node, NodeId, Parked, Sent, Tree};
 
@@ -237,11 +239,17 @@ impl Settle {
         held: &Held,
         modified: Option<SystemTime>,
     ) -> Result<Item, DriveError> {
-        let blob = self.store.load(held.content).map_err(DriveError::Disk)?;
+        // Never send what is not what was sealed.
+        let (store, sealed) = (self.store.clone(), held.clone());
+        let proof = tokio::task::spawn_blocking(move || {
+            proven(&store, &sealed, true).map_err(|flaw| match flaw {
+                Flaw::Damaged(what) => io::Error::other(put_aside(&store, &sealed, &what)),
+                Flaw::Unreadable(error) => error,
+            })
+        });
+        let proof = proof.await.map_err(io::Error::other);
+        let blob = proof.flatten().map_err(DriveError::Disk)?;
         let file = blob.file();
-        self.refuse_damaged(&blob, held)
-            .await
-            .map_err(DriveError::Disk)?;
         self.drive
             .upload(Upload {
                 target,
@@ -251,27 +259,6 @@ impl Settle {
                 modified,
             })
             .await
-    }
-
-    /// Never send what is not what was sealed.
-    async fn refuse_damaged(&self, blob: &Arc<Blob>, held: &Held) -> std::io::Result<()> {
-        let (reading, hashed) = (blob.clone(), held.hash.is_some());
-        let (size, hash) = tokio::task::spawn_blocking(move || {
-            if hashed {
-                reading.quick_xor().map(|(size, hash)| (size, Some(hash)))
-            } else {
-                reading.len().map(|size| (size, None))
-            }
-        })
-        .await
-        .map_err(std::io::Error::other)??;
-        if (size, hash) == (held.size, held.hash) {
-            return Ok(());
-        }
-        Err(std::io::Error::other(format!(
-            "content {} is not what was sealed: {size} bytes of {}",
-            held.content, held.size
-        )))
     }
 
     async fn confirm(

@@ -201,8 +201,9 @@ impl Node {
     }
 
     /// Takes newly sealed content. What it replaces is returned, and leaves a trace, if the drive
-    /// has not confirmed it.
+    /// has not confirmed it. What was refused of that is not refused of this.
     pub fn seal(&mut self, held: Held) -> Option<Held> {
+        self.parked = None;
         let old = self.held.replace(held)?;
         let confirmed = self.baseline.as_ref().map(|base| base.generation);
         if let Some(hash) = old

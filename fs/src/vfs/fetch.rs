@@ -11,12 +11,14 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
+use super::seal::HASH_HERE;
 use super::{NodeId, SMALL, Vfs, VfsError};
 use crate::content::fill::Fill;
 use crate::content::room::FILE;
 use crate::content::store::{Blob, Store};
+use crate::outbox::damage::{Flaw, proven, put_aside, take_note};
 use crate::outbox::ledger::Books;
-use crate::tree::{Generation, Held, QuickXorHash, Scope, Terms};
+use crate::tree::{Generation, Held, Node, QuickXorHash, Scope, Terms};
 
 /// Contents that are here in part, by node.
 pub(super) type Fills = Arc<Mutex<HashMap<NodeId, (Generation, Arc<Fill>)>>>;
@@ -32,6 +34,10 @@ const DOUBTED: NonZeroUsize = NonZeroUsize::new(1024).expect("more than none");
 pub(super) fn no_doubts() -> Doubts {
     Mutex::new(lru::LruCache::new(DOUBTED))
 }
+
+/// Contents up to this size are read to the end before their first reader in a run gets them: a second or
+/// two of a slow disk. Larger ones are compared by size there, and to the end before they are sent.
+const READ_TO_THE_END: u64 = 256 << 20;
 
 /// How many contents may be here in part at once. Each is a file and a descriptor; a crawler
 /// that opens more large files than this at a time makes the oldest start over.
@@ -158,31 +164,59 @@ impl Vfs {
         self.doubts.lock().put(id, these) == Some(these)
     }
 
-    /// The content that a record names. `None`: it is not what was sealed, and the drive has the
-    /// same, so that it is fetched again.
-    pub(super) fn whole(&self, id: NodeId, held: &Held) -> Result<Option<Arc<Blob>>, VfsError> {
-        let error = match self.load(held) {
-            Ok(blob) => return Ok(Some(blob)),
-            Err(error) => error,
+    /// What we hold of a node, as it was sealed; `None`: it is to be fetched again. At the first open in a
+    /// run it is read to the end, as a disk may have damaged it while nobody looked.
+    pub(super) async fn whole(
+        &self,
+        id: NodeId,
+        held: &Held,
+    ) -> Result<Option<Arc<Blob>>, VfsError> {
+        let known = self.ledger.books().used.contains_key(&held.content);
+        let hashed = !known && held.size <= READ_TO_THE_END;
+        let found = if hashed && held.size > HASH_HERE {
+            let (store, held) = (self.store.clone(), held.clone());
+            tokio::task::spawn_blocking(move || proven(&store, &held, true))
+                .await
+                .map_err(std::io::Error::other)?
+        } else {
+            proven(&self.store, held, hashed)
         };
         let now = SystemTime::now();
-        let (given_up, _ticket) = self.ledger.change(|books| {
-            let confirmed = books.tree.node(id).and_then(crate::tree::Node::evictable);
-            if confirmed != Some(held.content) {
-                return false;
+        let (why, error) = match found {
+            Ok(blob) => {
+                self.ledger.books().used.insert(held.content, now);
+                return Ok(Some(blob));
             }
-            books.tree.edit(id, now, |node| node.held = None).is_some()
-        });
-        if !given_up {
-            return Err(error); // the only copy: never given up, and never passed over
+            Err(Flaw::Unreadable(error)) if !self.is_confirmed(id, held) => {
+                return Err(error.into()); // the only copy: never given up, and never passed over
+            }
+            Err(Flaw::Unreadable(error)) => {
+                let what = format!("content {} cannot be read: {error}", held.content);
+                (put_aside(&self.store, held, &what), VfsError::from(error))
+            }
+            Err(Flaw::Damaged(what)) => {
+                let why = put_aside(&self.store, held, &what);
+                (why.clone(), VfsError::Damaged(why))
+            }
+        };
+        let (again, ticket) = take_note(&self.ledger, id, held, &why, now);
+        if again == Some(true) {
+            tracing::warn!(node = %id, why, "a cached content is damaged; it is fetched again");
+            return Ok(None);
         }
-        tracing::warn!(node = %id, %error, "a cached content is damaged; it is fetched again");
-        match self.store.quarantine(held.content, "not what was sealed") {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, "cannot put a damaged content aside"),
-            Ok(_) => {}
-        }
-        Ok(None)
+        let path = self.ledger.books().tree.path(id);
+        tracing::error!(
+            path,
+            why,
+            "a file that the drive does not have is damaged: see `tuyunfs status`"
+        );
+        ticket.durable().await.ok();
+        Err(error)
+    }
+
+    fn is_confirmed(&self, id: NodeId, held: &Held) -> bool {
+        let books = self.ledger.books();
+        books.tree.node(id).and_then(Node::evictable) == Some(held.content)
     }
 
     fn forget_fill(&self, id: NodeId, generation: Generation, fill: &Arc<Fill>) {

@@ -12,7 +12,7 @@ use tuyun_protocol::ImagePath;
 
 use super::{Attr, Kind, SMALL, Vfs, VfsError};
 use crate::content::fill::Fill;
-use crate::content::readahead::ReadAhead;
+use crate::content::readahead::{CAP, ReadAhead};
 use crate::content::store::Blob;
 use crate::outbox::ledger::{etag, etag_of};
 use crate::tree::Generation;
@@ -50,16 +50,12 @@ impl Vfs {
         }
         self.keep_promise(attr.node).await?;
         let (held, baseline, mut tag) = {
-            let mut books = self.ledger.books();
+            let books = self.ledger.books();
             let node = books.node(attr.node).ok_or(VfsError::NotFound)?;
-            let found = (node.held.clone(), node.baseline.clone(), etag(node));
-            if let Some(held) = &found.0 {
-                books.used.insert(held.content, SystemTime::now());
-            }
-            found
+            (node.held.clone(), node.baseline.clone(), etag(node))
         };
         let whole = match &held {
-            Some(held) => self.whole(attr.node, held)?,
+            Some(held) => self.whole(attr.node, held).await?,
             None => None,
         };
         let source = match (whole, baseline) {
@@ -144,6 +140,9 @@ impl Picture {
                 fill,
                 ahead,
             } => {
+                if fill.is_complete().is_none() {
+                    self.vfs.room_to_fetch(fill.size().min(CAP)).await?;
+                }
                 let reading = fill.read(offset, len, &mut ahead.lock());
                 let bytes = self.vfs.in_time(reading).await?;
                 if let Some(blob) = fill.is_complete() {

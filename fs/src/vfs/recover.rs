@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use crate::content::Disk;
 use crate::content::intents::{Intent, Intents};
 use crate::content::store::Store;
+use crate::outbox::damage::{put_aside, take_note};
 use crate::outbox::journal::{Contents, Durability, Journal, JournalError};
 use crate::outbox::ledger::Ledger;
 use crate::tree::{Batch, ContentId, Held, Kind, Node, NodeId, Place, Tree, conflict_name};
@@ -351,7 +352,7 @@ impl Start<'_> {
             .collect();
         let mut named: HashSet<ContentId> = garbage.iter().copied().collect();
         named.extend(open.iter().map(|intent| intent.content));
-        let mut refetch = Vec::new();
+        let (mut refetch, mut only) = (Vec::new(), Vec::new());
         {
             let books = self.ledger.books();
             for node in books.tree.nodes() {
@@ -364,17 +365,20 @@ impl Start<'_> {
                     refetch.push((node.id, held.content));
                 } else {
                     let path = books.tree.path(node.id).unwrap_or_default();
-                    self.report.push(format!(
-                        "the content of {path} was not uploaded, and is {} on the disk: \
-                         reads fail, and `tuyunfs status` lists it",
-                        if on_disk.contains_key(&held.content) {
-                            "damaged"
-                        } else {
-                            "missing"
-                        }
-                    ));
+                    only.push((node.id, held.clone(), path));
                 }
             }
+        }
+        for (id, held, path) in only {
+            let what = match on_disk.get(&held.content) {
+                Some(len) => format!("it has {len} bytes, sealed were {}", held.size),
+                None => format!("content {} is missing", held.content),
+            };
+            let why = put_aside(self.store, &held, &what);
+            let (_, _ticket) = take_note(self.ledger, id, &held, &why, self.now);
+            self.report.push(format!(
+                "the content of {path} was not uploaded, and is damaged: {why}; see `tuyunfs status`"
+            ));
         }
         let now = self.now;
         for (id, content) in refetch {

@@ -22,7 +22,7 @@ type Sum = (u64, QuickXorHash);
 
 /// Up to this size a content is hashed where it is asked for: it was just written, and takes less
 /// time than a way to another thread and back.
-const HASH_HERE: u64 = 256 * 1024;
+pub(super) const HASH_HERE: u64 = 256 * 1024;
 
 /// Before a seal that failed is tried again: a disk that is full needs somebody to make room.
 const SEAL_AGAIN: Duration = Duration::from_secs(1);
@@ -161,16 +161,12 @@ impl Vfs {
             return Ok(source);
         }
         let (held, size) = {
-            let mut books = self.ledger.books();
+            let books = self.ledger.books();
             let node = books.node(file.node).ok_or(VfsError::NotFound)?;
-            let (held, size) = (node.held.clone(), node.size);
-            if let Some(held) = &held {
-                books.used.insert(held.content, SystemTime::now());
-            }
-            (held, size)
+            (node.held.clone(), node.size)
         };
         let whole = match held {
-            Some(held) => self.whole(file.node, &held)?,
+            Some(held) => self.whole(file.node, &held).await?,
             None => None,
         };
         let found = match whole {
@@ -182,20 +178,6 @@ impl Vfs {
             }
         };
         Ok(file.offer_source(found))
-    }
-
-    /// A sealed content, refused when it is not what was sealed.
-    pub(super) fn load(&self, held: &Held) -> Result<Arc<Blob>, VfsError> {
-        let blob = self.store.load(held.content)?;
-        let len = blob.len()?;
-        if len != held.size {
-            let what = format!(
-                "content {} has {len} bytes, sealed were {}",
-                held.content, held.size
-            );
-            return Err(VfsError::Damaged(what));
-        }
-        Ok(blob)
     }
 
     pub(super) fn mark_changed(&self, file: &Opened) {

@@ -2,6 +2,7 @@
 //! restart keeps.
 
 mod agree;
+mod damage;
 mod descriptions;
 mod durability;
 mod faults;
