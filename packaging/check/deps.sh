@@ -22,6 +22,7 @@ test_needs="$demo_needs
 jq                                  jq
 fusermount3                         fuse3
 mount                               mount
+mkfs.ext4                           e2fsprogs
 unshare                             util-linux
 ip                                  iproute2
 ps                                  procps

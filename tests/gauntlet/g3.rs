@@ -13,7 +13,7 @@ use harness::needs::{self, Need};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::work::{self, Deed, Work};
+use super::work::{Deed, Work};
 
 /// Kills in a round, all on one state directory.
 const KILLS: u64 = 5;
@@ -64,7 +64,7 @@ fn round(seed: u64) -> Vec<(&'static str, u64)> {
         nothing_is_aside(&mount, &deed);
     }
     mount.tuyunfs(&["flush", "--wait"]);
-    verify(&cloud, &mount, &work);
+    verify(&cloud, &work, "share/mount/");
     vec![("kills", KILLS), ("acknowledged changes", deeds)]
 }
 
@@ -75,13 +75,14 @@ fn nothing_is_aside(mount: &Mount, deed: &Deed) {
     assert_eq!(report, "", "after {:?}", deed.brief());
 }
 
-fn verify(cloud: &Cloud, mount: &Mount, work: &Work) {
-    let here = work::read(&mount.point);
+/// What work has left is there, here and below a folder of the drive, and nothing else.
+pub(crate) fn verify(cloud: &Cloud, work: &Work, folder: &str) {
+    let here = work.here();
     let wanted: Vec<&String> = work.tree.keys().collect();
     assert_eq!(here.keys().collect::<Vec<_>>(), wanted);
     let mut there: Vec<String> = Vec::new();
     for node in cloud.0.tree() {
-        let Some(path) = node.path.strip_prefix("share/mount/") else {
+        let Some(path) = node.path.strip_prefix(folder) else {
             continue;
         };
         let Some(held) = work.tree.get(path) else {

@@ -6,8 +6,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use harness::disk::close;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -33,6 +34,10 @@ pub(crate) struct Work {
     history: Vec<String>,
     /// How many things were done, for whoever wants to end them in the middle of one.
     pub(crate) done: Arc<AtomicUsize>,
+    /// The end has begun: what is acknowledged from now on reaches nobody.
+    pub(crate) ended: Arc<AtomicBool>,
+    /// Every content that was ever begun.
+    pub(crate) made: Vec<Vec<u8>>,
 }
 
 /// One thing to do.
@@ -68,7 +73,17 @@ impl Work {
             tree: Tree::new(),
             history: Vec::new(),
             done: Arc::default(),
+            ended: Arc::default(),
+            made: Vec::new(),
         }
+    }
+
+    /// All that is in the folder.
+    ///
+    /// # Panics
+    /// Something of it cannot be read.
+    pub(crate) fn here(&self) -> BTreeMap<String, Option<Vec<u8>>> {
+        read(&self.root)
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -101,6 +116,7 @@ impl Work {
         let mut bytes = format!("bytes {} ", self.names).into_bytes();
         let length = self.dice.random_range(1..60_000);
         bytes.resize(bytes.len() + length, self.dice.random());
+        self.made.push(bytes.clone());
         bytes
     }
 
@@ -153,6 +169,9 @@ impl Work {
             let deed = self.next();
             if let Err(error) = self.perform(&deed) {
                 return (deed, error);
+            }
+            if self.ended.load(Ordering::Acquire) {
+                return (deed, io::ErrorKind::Interrupted.into());
             }
             self.note(&deed);
             self.done.fetch_add(1, Ordering::Relaxed);
@@ -277,9 +296,7 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     for piece in bytes.chunks(16 * 1024) {
         file.write_all(piece)?;
     }
-    // What close says is not to be had from here. Who answers this was alive when it returned.
-    drop(file);
-    rustix::fs::statfs(path).map(drop).map_err(Into::into)
+    close(file)
 }
 
 fn aside(path: &str) -> String {
@@ -383,11 +400,7 @@ fn brief_bytes(bytes: Option<&Option<Vec<u8>>>) -> String {
     }
 }
 
-/// All that is in a folder.
-///
-/// # Panics
-/// Something of it cannot be read.
-pub(crate) fn read(root: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
+fn read(root: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
     let mut tree = BTreeMap::new();
     let mut open = vec![root.to_owned()];
     while let Some(dir) = open.pop() {

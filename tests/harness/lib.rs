@@ -5,6 +5,7 @@
 //! fails under `CI`, where such a skip would be a test that was never run.
 
 pub mod cloud;
+pub mod disk;
 pub mod fleet;
 pub mod gate;
 pub mod http;

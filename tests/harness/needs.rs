@@ -10,6 +10,8 @@ pub enum Need {
     Root,
     /// `/dev/fuse`.
     Fuse,
+    /// Loop devices, to mount a disk of one's own.
+    Loop,
     /// A program on the path.
     Program(&'static str),
 }
@@ -19,6 +21,7 @@ impl Need {
         match self {
             Self::Root => rustix::process::geteuid().is_root(),
             Self::Fuse => Path::new("/dev/fuse").exists(),
+            Self::Loop => Path::new("/dev/loop-control").exists(),
             Self::Program(name) => Command::new(name)
                 .arg("--version")
                 .stdout(Stdio::null())
