@@ -21,7 +21,7 @@ mod rows;
 mod spelling;
 mod trace;
 
-pub use conflict::conflict_name;
+pub use conflict::{conflict_name, recovered_name};
 pub use ids::{ContentId, Generation, HandleId, NodeId};
 pub use item::{CTag, DriveId, ETag, Item, ItemFacet, ItemId, QuickXorHash};
 pub use late::News;

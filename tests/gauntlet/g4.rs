@@ -195,6 +195,14 @@ fn round(seed: u64) -> Vec<(&'static str, u64)> {
     mount.tuyunfs(&["flush", "--wait"]);
     for (n, work) in works.iter().enumerate() {
         let folder = format!("share/mount/{n}/");
+        // What a request made whose reply was lost in the cut is looked for, and removed.
+        cloud.until("only what was acknowledged is there", |drive| {
+            let paths = drive.tree().into_iter().map(|node| node.path);
+            let below = |path: String| path.strip_prefix(&folder).map(str::to_owned);
+            paths
+                .filter_map(below)
+                .all(|path| work.tree.contains_key(&path))
+        });
         verify(&cloud, work, &folder);
         nothing_else_was_sent(&cloud, work, &folder);
     }

@@ -213,6 +213,14 @@ impl Store {
         Ok(moved)
     }
 
+    /// The same for another file of the state.
+    ///
+    /// # Errors
+    /// There is no such file, or the disk fails: nothing was moved then.
+    pub fn quarantine_file(&self, path: &Path, why: &str) -> io::Result<PathBuf> {
+        self.shelf.quarantine(path, why)
+    }
+
     /// Whether a content is what was sealed, by size and hash.
     ///
     /// # Errors

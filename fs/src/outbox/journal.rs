@@ -17,6 +17,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,6 +70,14 @@ pub enum JournalError {
         path: PathBuf,
         /// Its layout.
         found: u32,
+    },
+    /// The file is there and is no journal any more. It was not touched.
+    #[error("the journal {path} is damaged: {why}")]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// In which way.
+        why: String,
     },
     /// The disk, or the file itself.
     #[error("cannot use the journal {path}; nothing was deleted")]
@@ -238,11 +247,23 @@ pub struct Journal {
     changes: Arc<Changes>,
 }
 
+/// Calls the database on a file that may be damaged. It was checked, so this is for what no check finds.
+fn survive<T>(
+    path: &Path,
+    call: impl FnOnce() -> Result<T, JournalError>,
+) -> Result<T, JournalError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        let why = "the database gave up on it".to_owned();
+        let path = path.to_owned();
+        Err(JournalError::Damaged { path, why })
+    })
+}
+
 impl Journal {
     /// Opens or makes the database, and reads all of it.
     ///
     /// # Errors
-    /// It is in use, of a newer program, or the disk refuses.
+    /// It is in use, of a newer program, or damaged; or the disk refuses.
     pub fn open(
         path: &Path,
         durability: Durability,
@@ -253,7 +274,7 @@ impl Journal {
             path: path.to_owned(),
             source,
         };
-        let mut tables = Tables::open(path, disk.clone())?;
+        let mut tables = survive(path, || Tables::open(path, disk.clone()))?;
         let log = path.with_file_name("changes.log");
         let (changes, found) = Changes::open(&log, tables.change()?, disk).map_err(failed)?;
         // Also what was noted under another setting: it was acknowledged.
@@ -266,7 +287,7 @@ impl Journal {
             tables.write(&write).map_err(|error| tables.broken(error))?;
         }
         changes.cut();
-        let recovered = tables.read()?;
+        let recovered = survive(path, || tables.read())?;
         let (orders, waiting) = channel();
         let failing = Arc::new(Mutex::new(None));
         let changes = Arc::new(changes);

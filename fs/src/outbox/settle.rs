@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use self::clash::wants;
 use super::damage::{Flaw, proven, put_aside};
 use super::late::catch_up;
 use super::ledger::Ledger;
@@ -59,9 +60,8 @@ pub(super) struct Settle {
 impl Settle {
     /// Performs one step.
     pub(super) async fn perform(&self, step: &Step) -> Outcome {
-        if let Step::CreateFolder { node, .. } | Step::Create { node, .. } = step {
-            let now = SystemTime::now();
-            let ((), _ticket) = self.ledger.change(|books| books.tree.attempt(*node, now));
+        if !self.attempt(step) {
+            return Outcome::Later(Duration::ZERO);
         }
         if let Step::Replace { node, .. } = step {
             self.ledger.books().tree.begun(*node);
@@ -77,6 +77,27 @@ impl Settle {
             self.ledger.books().tree.ended(*node);
         }
         outcome
+    }
+
+    /// Notes that a step may make an item, before it is sent: from then on a rename or a deletion leaves a
+    /// note of where to look for that. One that came before is planned anew: `false`.
+    fn attempt(&self, step: &Step) -> bool {
+        let (Step::CreateFolder { node, parent, name }
+        | Step::Create {
+            node, parent, name, ..
+        }) = step
+        else {
+            return true;
+        };
+        let now = SystemTime::now();
+        let (wanted, _ticket) = self.ledger.change(|books| {
+            let wanted = wants(&books.tree, *node, parent, name);
+            if wanted {
+                books.tree.attempt(*node, now);
+            }
+            wanted
+        });
+        wanted
     }
 
     async fn send(&self, step: &Step) -> Result<Outcome, DriveError> {
@@ -374,7 +395,7 @@ impl Settle {
         tracing::error!(
             path,
             why,
-            "the drive refuses a change; it is kept here: see `tuyunfs status`"
+            "a change cannot be sent; it is kept here: see `tuyunfs status`"
         );
         ticket.durable().await.ok();
     }

@@ -9,19 +9,24 @@ use super::name::{SEGMENT_UNITS, units};
 /// `name (conflict HOST YYYY-MM-DD HHMMSS).ext`, the time in UTC.
 #[must_use]
 pub fn conflict_name(name: &str, host: &str, now: SystemTime) -> String {
-    let stamp = Timestamp::try_from(now)
-        .map(|at| {
-            at.to_zoned(TimeZone::UTC)
-                .strftime("%Y-%m-%d %H%M%S")
-                .to_string()
-        })
-        .unwrap_or_default();
-    let tail = format!(" (conflict {host} {stamp})");
+    let tail = format!(" (conflict {host} {})", stamp(now));
     // A leading dot begins a hidden name, not an extension.
     match name.rfind('.').filter(|at| *at > 0) {
         Some(at) => shortened(&name[..at], &format!("{tail}{}", &name[at..])),
         None => shortened(name, &tail),
     }
+}
+
+/// The folder for what came back from a damaged journal: `recovered YYYY-MM-DD HHMMSS`.
+#[must_use]
+pub fn recovered_name(now: SystemTime) -> String {
+    format!("recovered {}", stamp(now))
+}
+
+fn stamp(now: SystemTime) -> String {
+    let at = Timestamp::try_from(now).map(|at| at.to_zoned(TimeZone::UTC));
+    at.map(|at| at.strftime("%Y-%m-%d %H%M%S").to_string())
+        .unwrap_or_default()
 }
 
 /// A name and its tail, the name cut where the drive would find both too long.

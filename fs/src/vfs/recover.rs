@@ -4,12 +4,14 @@
 //! application wrote is deleted here (invariant 4).
 
 mod prove;
+mod salvage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use self::salvage::Salvage;
 use crate::content::Disk;
 use crate::content::intents::{Intent, Intents};
 use crate::content::store::Store;
@@ -79,11 +81,26 @@ pub fn recover(
     // The journal first: its lock keeps a second daemon away from everything else.
     let contents: Arc<LateStore> = Arc::default();
     let path = state_dir.join("journal.redb");
-    let (journal, mut recovered) =
-        Journal::open(&path, durability, contents.clone(), disk.clone())?;
+    let open = || Journal::open(&path, durability, contents.clone(), disk.clone());
+    let opened = open();
     let store =
         Arc::new(Store::open(state_dir, disk.clone()).map_err(failed("open the contents"))?);
     let _ = contents.0.set(store.clone());
+    let mut report = Vec::new();
+    let (salvage, (journal, mut recovered)) = match opened {
+        Err(JournalError::Damaged { why, .. }) => {
+            let why = format!("the journal was damaged: {why}");
+            let kept = store.quarantine_file(&path, &why);
+            let kept = kept.map_err(failed("put the damaged journal aside"))?;
+            let rows = std::fs::read(&kept).map_err(failed("read the damaged journal"))?;
+            report.push(format!(
+                "{why}. It is in {} now, and what the drive has is looked up there again",
+                kept.display()
+            ));
+            (Salvage::of(&rows), open()?)
+        }
+        other => (Salvage::default(), other?),
+    };
     let (intents, open) = Intents::open(state_dir, disk).map_err(failed("open the intent log"))?;
     let highest = recovered
         .nodes
@@ -97,16 +114,12 @@ pub fn recover(
         store.reserve_above(highest);
     }
 
-    let mut report: Vec<String> = recovered
-        .damaged
-        .iter()
-        .map(|row| {
-            format!(
-                "a damaged row of the journal was left out: {}: {}",
-                row.what, row.why
-            )
-        })
-        .collect();
+    report.extend(recovered.damaged.iter().map(|row| {
+        format!(
+            "a damaged row of the journal was left out: {}: {}",
+            row.what, row.why
+        )
+    }));
     let tree = Tree::load(recovered.take_stored(), host.to_owned(), now);
     let ledger = Arc::new(Ledger::new(tree, journal, prefix));
     let mut start = Start {
@@ -118,13 +131,14 @@ pub fn recover(
     };
     let spare = start.prove(&recovered.seals);
     recovered.garbage.extend(spare);
+    start.bring_back(&salvage);
     start.reattach();
     start.examine(&open, &recovered.garbage);
     start.drop_unsealed();
     start
         .check_contents(&recovered.garbage, &open)
         .map_err(failed("list the contents"))?;
-    report = start.report;
+    let report = start.report;
     let garbage = recovered.garbage.into_iter().collect();
     let ((), _ticket) = ledger.change_with(|_| {
         (

@@ -1,6 +1,7 @@
 //! The tables: how rows get in, and how they are read back.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,10 +63,14 @@ impl Tables {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
         let file = disk.open(path, &options).map_err(io)?;
-        let database = database_in(file, &disk).map_err(|error| match error {
-            redb::Error::DatabaseAlreadyOpen => JournalError::InUse(path.to_owned()),
-            other => broken(path, other),
-        })?;
+        let mut database = database_in(file, &disk).map_err(|error| broken(path, error))?;
+        // All of it is read next anyhow, and a flipped bit must not pass for a name or a size.
+        if !database
+            .check_integrity()
+            .map_err(|error| broken(path, error))?
+        {
+            tracing::warn!(journal = %path.display(), "the journal was not as it should be, and is mended");
+        }
         // The name of a new database has to survive a power cut, too.
         let dir = path.parent().unwrap_or(Path::new("/"));
         disk.sync_dir(dir).map_err(io)?;
@@ -186,9 +191,19 @@ fn database_in(file: File, disk: &Arc<dyn Disk>) -> Result<Database, redb::Error
 }
 
 fn broken(path: &Path, error: impl Into<redb::Error>) -> JournalError {
-    JournalError::Broken {
-        path: path.to_owned(),
-        source: Box::new(error.into()),
+    let path = path.to_owned();
+    match error.into() {
+        redb::Error::DatabaseAlreadyOpen => JournalError::InUse(path),
+        redb::Error::Corrupted(why) => JournalError::Damaged { path, why },
+        // What it says of a file of another kind.
+        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            let why = error.to_string();
+            JournalError::Damaged { path, why }
+        }
+        other => JournalError::Broken {
+            path,
+            source: Box::new(other),
+        },
     }
 }
 

@@ -197,7 +197,7 @@ impl Settle {
     }
 }
 
-fn wants(tree: &Tree, node: NodeId, parent: &ItemId, name: &str) -> bool {
+pub(super) fn wants(tree: &Tree, node: NodeId, parent: &ItemId, name: &str) -> bool {
     let place = tree.node(node).and_then(|node| node.place.as_ref());
     place.is_some_and(|place| place.name == name && tree.item_of(place.parent) == Some(parent))
 }

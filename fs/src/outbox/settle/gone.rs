@@ -1,12 +1,15 @@
 //! What is no longer on the drive, or is to leave it.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::super::ledger::Books;
 use super::clash::hash_of;
 use super::{Outcome, Settle};
 use crate::ports::DriveError;
 use crate::tree::{ETag, Grave, Item, ItemId, Kind, NodeId, Terms};
+
+/// When what is sought is looked at for the second time; from then on at twice its age each time.
+const SOON: Duration = Duration::from_secs(1);
 
 impl Settle {
     /// The drive says 404 to an id: counts only when it says so again two minutes later
@@ -180,12 +183,11 @@ impl Settle {
             if tree.grave(&grave.item).is_none() {
                 return Outcome::Done; // another file of that name has it by now
             }
-            let fresh = now
-                .duration_since(grave.since)
-                .is_ok_and(|age| age < crate::tree::YOUNG);
+            let age = now.duration_since(grave.since).unwrap_or_default();
+            let fresh = age < crate::tree::YOUNG;
             match found.as_ref().map(|item| tree.is_sought(grave, item)) {
                 // It may only be late (trap T23), or its hash may be.
-                None | Some(None) if fresh => return Outcome::Later(crate::tree::YOUNG),
+                None | Some(None) if fresh => return Outcome::Later(age.max(SOON)),
                 Some(Some(true)) => {
                     if let Some(item) = &found {
                         tree.found(&grave.item, item, now);

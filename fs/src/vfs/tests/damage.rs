@@ -124,3 +124,87 @@ async fn a_content_that_somebody_has_deleted_or_cut_is_told_of_at_the_start() {
         assert!(matches!(refused, VfsError::Damaged(_)), "{refused:?}");
     }
 }
+
+/// Ends a run, and does something to the file of its journal.
+async fn with_journal(rig: Rig, harm: impl FnOnce(&mut Vec<u8>)) -> Rig {
+    let Rig {
+        dir,
+        drive,
+        vfs,
+        sync,
+        outbox,
+        ..
+    } = rig;
+    vfs.quiesce(Duration::from_secs(10)).await;
+    vfs.ledger().journal().close();
+    drop((vfs, sync, outbox));
+    let path = dir.path().join("journal.redb");
+    let mut bytes = std::fs::read(&path).unwrap();
+    harm(&mut bytes);
+    std::fs::write(&path, bytes).unwrap();
+    Rig::start(dir, drive).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_journal_is_put_aside_and_what_was_not_sent_comes_back_from_its_rows() {
+    type Harm = fn(&mut Vec<u8>);
+    // With the name that each row of the file leaves, where one is left.
+    let harms: [(Harm, Option<&str>); 4] = [
+        (|bytes| bytes[..512].fill(0), Some("unsent.gif")),
+        (|bytes| flip_in_rows(bytes), Some("unsdnt.gif")),
+        (|bytes| bytes.truncate(bytes.len() / 2), None),
+        (|bytes| bytes.reverse(), None),
+    ];
+    for (harm, left) in harms {
+        let rig = Rig::new().await;
+        let root = NodeId::ROOT;
+        rig.put(root, "sent.gif", b"sent").await;
+        rig.drain().await;
+        let folder = rig.vfs.mkdir(root, "2026", 0o755).await.unwrap().node;
+        rig.put(folder, "unsent.gif", b"unsent").await;
+        known_to_be_there(&rig).await;
+        let rig = with_journal(rig, harm).await;
+        assert!(
+            rig.report[0].starts_with("the journal was damaged"),
+            "{:?}",
+            rig.report
+        );
+        assert!(rig.dir.path().join("quarantine/journal.redb").exists());
+        rig.sync.round().await.unwrap();
+        assert_eq!(rig.get(root, "sent.gif").await.unwrap(), b"sent");
+        let folders = rig.vfs.list(root).await.unwrap();
+        let recovered = folders.iter().find(|it| it.name.starts_with("recovered "));
+        let Some(left) = left else {
+            // Its bytes are left, and nobody knows of what.
+            assert!(recovered.is_none());
+            assert!(quarantined(&rig).contains(&b"unsent".to_vec()));
+            continue;
+        };
+        let recovered = recovered.unwrap().attr.node;
+        let folder = rig.vfs.lookup(recovered, "2026").await.unwrap().node;
+        assert_eq!(rig.get(folder, left).await.unwrap(), b"unsent");
+        rig.drain().await;
+        let name = &folders
+            .iter()
+            .find(|it| it.attr.node == recovered)
+            .unwrap()
+            .name;
+        let path = format!("{name}/2026/{left}");
+        let dump = rig.drive.dump();
+        assert!(
+            dump.iter()
+                .any(|(it, bytes)| *it == path && bytes.as_deref() == Some(b"unsent")),
+            "{dump:?}"
+        );
+    }
+}
+
+/// A letter of a name, in each row that has it.
+fn flip_in_rows(bytes: &mut [u8]) {
+    let rows = bytes.windows(10).enumerate();
+    let named = rows.filter(|(_, it)| *it == b"unsent.gif");
+    let at: Vec<usize> = named.map(|(at, _)| at + 3).collect();
+    for at in at {
+        bytes[at] ^= 1;
+    }
+}
