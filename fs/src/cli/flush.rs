@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use tuyun_chassis::exit::{Code, Failure};
 
 use super::output::say;
@@ -18,14 +19,10 @@ pub(super) fn run(matches: &clap::ArgMatches, settings: &Settings) -> Result<(),
     if !matches.get_flag("wait") {
         return say(&format!("{}\n", summary(&now)));
     }
-    let mut told = String::new();
+    let mut watcher = Watcher::new();
     // Waits for as long as the person does: Ctrl-C ends it, and nothing is lost by that.
     while left(&now) > 0 {
-        let line = summary(&now);
-        if line != told {
-            eprintln!("{line}");
-            told = line;
-        }
+        watcher.tell(&now);
         if let Some(why) = &now.degraded
             && needs_a_person(&now)
         {
@@ -37,6 +34,7 @@ pub(super) fn run(matches: &clap::ArgMatches, settings: &Settings) -> Result<(),
         std::thread::sleep(LOOK);
         now = report(socket, &Order::Status)?;
     }
+    watcher.end();
     match now.local.parked.len() {
         0 => say("the drive has everything\n"),
         parked => Err(Failure::new(
@@ -44,6 +42,45 @@ pub(super) fn run(matches: &clap::ArgMatches, settings: &Settings) -> Result<(),
             format!("the drive refuses {parked} changes"),
         )
         .hint("see why with `tuyunfs status`, then run `tuyunfs retry`")),
+    }
+}
+
+/// Who waits: at a terminal he sees a bar, in a log a line for each change.
+struct Watcher {
+    bar: ProgressBar,
+    told: String,
+}
+
+impl Watcher {
+    fn new() -> Self {
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} sent, {msg} ({elapsed})");
+        // Hidden where nobody looks at a terminal.
+        let bar = ProgressBar::new(0);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self {
+            bar,
+            told: String::new(),
+        }
+    }
+
+    fn tell(&mut self, report: &Report) {
+        let left = left(report) as u64;
+        let line = summary(report);
+        if self.bar.is_hidden() && line != self.told {
+            eprintln!("{line}");
+        }
+        // What is changed meanwhile makes the whole longer, and takes nothing back.
+        let length = self.bar.length().unwrap_or_default();
+        let sent = self.bar.position().max(length.saturating_sub(left));
+        self.bar.set_length(sent + left);
+        self.bar.set_position(sent);
+        let bytes = bytesize::ByteSize(report.local.pending_bytes);
+        self.bar.set_message(format!("{bytes} left"));
+        self.told = line;
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
     }
 }
 
@@ -74,6 +111,18 @@ fn summary(report: &Report) -> String {
 mod tests {
     use super::*;
     use crate::vfs::ParkedChange;
+
+    #[test]
+    fn a_bar_counts_what_was_sent_and_what_came_meanwhile() {
+        let mut watcher = Watcher::new();
+        let mut report = crate::control::report::example();
+        let seen = [10, 4, 6, 0].map(|pending| {
+            report.local.pending = pending;
+            watcher.tell(&report);
+            (watcher.bar.position(), watcher.bar.length().unwrap())
+        });
+        assert_eq!(seen, [(0, 10), (6, 10), (6, 12), (12, 12)]);
+    }
 
     #[test]
     fn what_is_parked_is_not_waited_for() {
