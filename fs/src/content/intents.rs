@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::Disk;
 use super::line;
-use crate::tree::{ContentId, NodeId};
+use crate::tree::{ContentId, Generation, NodeId};
 
 /// From this length on the log is worth rewriting: some six thousand lines, a blink to read.
 const LARGE: u64 = 1024 * 1024;
@@ -35,6 +35,9 @@ pub struct Intent {
     pub content: ContentId,
     /// The boot in which this was: bytes of an earlier one may be incomplete.
     pub boot: String,
+    /// The version that this was begun from. Where the file has a newer one by then, two versions keep both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Generation>,
     /// It was closed, and that was acknowledged: it counts also when nothing was written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub closed: bool,
@@ -264,6 +267,7 @@ mod tests {
             parent: NodeId::ROOT,
             name: format!("line\nfeed {content}.jpg"),
             content: ContentId(content),
+            base: content.is_multiple_of(2).then_some(Generation(content)),
             boot: "boot 1".to_owned(),
             closed: false,
         }

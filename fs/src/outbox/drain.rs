@@ -40,6 +40,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait after failures: an hour offline is noticed within a minute of its end.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
+/// How long a failure counts after its wait: whatever is to be tried again is tried long before.
+const FORGOTTEN: Duration = Duration::from_mins(10);
+
 /// The longest silence that is kept, whatever is asked for: the documentation speaks of an hour at
 /// most (`graph-api.md` 9.1).
 const LONGEST_SILENCE: Duration = Duration::from_hours(1);
@@ -228,7 +231,9 @@ impl Outbox {
         let root = books.tree.node(NodeId::ROOT);
         let rootless = root.is_some_and(|root| root.withheld.is_some());
         drop(books);
-        rootless || self.paused().is_some() || !self.holds.lock().failed.is_empty()
+        let now = SystemTime::now();
+        let waits = |failure: &Failure| failure.until > now;
+        rootless || self.paused().is_some() || self.holds.lock().failed.values().any(waits)
     }
 
     fn start_steps(self: &Arc<Self>, running: &mut JoinSet<(Step, Outcome)>) -> Option<SystemTime> {
@@ -245,6 +250,7 @@ impl Outbox {
         if room == 0 {
             return None;
         }
+        holds.forget(now);
         let hurried = self.hurried.load(Ordering::Acquire);
         let settle = if hurried {
             Duration::ZERO
@@ -323,6 +329,12 @@ impl HoldTable {
         let wait = wait.unwrap_or_else(|| backoff(failure.times));
         failure.times += 1;
         failure.until = SystemTime::now() + wait;
+    }
+
+    /// Forgets failures of what nobody has tried again since it could be: it was deleted, or is done.
+    fn forget(&mut self, now: SystemTime) {
+        self.failed
+            .retain(|_, failure| failure.until + FORGOTTEN > now);
     }
 
     fn is_full(&mut self) {

@@ -29,6 +29,9 @@ pub struct Books {
     pub orphans: HashMap<NodeId, Node>,
     /// When contents were last read.
     pub used: HashMap<ContentId, SystemTime>,
+    /// Contents that the drive has confirmed, with no record of that on the disk yet; `true`: writing it
+    /// has failed, and is tried again. To a start they are the only copies.
+    pub unrecorded: HashMap<ContentId, bool>,
     /// Content files to be removed at the next start, should this run end before it removes them.
     pub doomed: Vec<ContentId>,
 }
@@ -70,6 +73,7 @@ impl Ledger {
             writing: HashSet::new(),
             orphans: HashMap::new(),
             used: HashMap::new(),
+            unrecorded: HashMap::new(),
             doomed: Vec::new(),
         };
         Self {

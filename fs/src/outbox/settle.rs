@@ -309,14 +309,30 @@ impl Settle {
     /// count as confirmed, and may be evicted.
     async fn take(&self, node: NodeId, item: &Item, sent: Sent, then: impl FnOnce(&mut Node)) {
         let now = SystemTime::now();
-        let ((), ticket) = self.ledger.change(|books| {
+        let (content, ticket) = self.ledger.change(|books| {
             books.tree.confirm(item, node, sent, now);
             if books.tree.node(node).is_some() {
                 books.tree.edit(node, now, then);
             }
+            let content = books.tree.node(node).and_then(Node::evictable);
+            books
+                .unrecorded
+                .extend(content.map(|content| (content, false)));
+            content
         });
-        if let Err(error) = ticket.durable().await {
-            tracing::warn!(%error, "sent, but that is not in the journal yet");
+        let recorded = ticket.durable().await;
+        let mut books = self.ledger.books();
+        match (recorded, content) {
+            // What came before it is on the disk, too.
+            (Ok(()), _) => books
+                .unrecorded
+                .retain(|it, failed| !*failed && Some(*it) != content),
+            (Err(error), content) => {
+                tracing::warn!(%error, "sent, but that is not in the journal yet");
+                books
+                    .unrecorded
+                    .extend(content.map(|content| (content, true)));
+            }
         }
     }
 

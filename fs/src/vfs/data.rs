@@ -59,7 +59,7 @@ impl Vfs {
         };
         let file = self.enter(id);
         file.begin_writing();
-        match self.begin_content(&file).await {
+        match self.begin_content(&file, false).await {
             Ok(()) => Ok((self.attr_now(id)?, self.hand_out(file, open.read, true))),
             Err(error) => {
                 file.end_writing();
@@ -94,7 +94,7 @@ impl Vfs {
         let opened = async {
             if open.truncate {
                 let _gate = file.gate.lock().await;
-                self.cut(&file, 0).await
+                self.cut(&file, 0, false).await
             } else if open.write {
                 Ok(()) // what is there is needed at the first write that leaves some of it
             } else {
@@ -327,7 +327,8 @@ impl Vfs {
         let file = self.enter(id);
         let cut = async {
             let _gate = file.gate.lock().await;
-            self.cut(&file, size).await
+            let has_read = through.as_ref().is_some_and(|handle| handle.read);
+            self.cut(&file, size, has_read).await
         }
         .await;
         let sealed = match (cut, through) {
@@ -338,12 +339,17 @@ impl Vfs {
         sealed
     }
 
-    /// Gives a file another length; what is cut to nothing needs no copy and no fetch. Under the
-    /// gate.
-    async fn cut(self: &Arc<Self>, file: &Arc<Opened>, size: u64) -> Result<(), VfsError> {
+    /// Gives a file another length; what is cut to nothing needs no copy and no fetch. Whoever may have
+    /// read it before has seen the version that he had open. Under the gate.
+    async fn cut(
+        self: &Arc<Self>,
+        file: &Arc<Opened>,
+        size: u64,
+        has_read: bool,
+    ) -> Result<(), VfsError> {
         let is_live = matches!(file.source(), Source::Live(_));
         if size == 0 && !is_live {
-            self.begin_content(file).await?;
+            self.begin_content(file, has_read).await?;
         } else {
             let blob = self.live(file).await?;
             self.mark_changed(file);

@@ -55,7 +55,7 @@ impl Vfs {
                 let (Some(content), Some(held)) = (node.evictable(), &node.held) else {
                     continue;
                 };
-                if books.open.contains(&node.id) {
+                if books.open.contains(&node.id) || books.unrecorded.contains_key(&content) {
                     continue;
                 }
                 owners.insert(content, node.id);
@@ -83,6 +83,7 @@ impl Vfs {
                 };
                 // Looked at again: it may have been opened or written since.
                 let still = !books.open.contains(&id)
+                    && !books.unrecorded.contains_key(&content)
                     && books.tree.node(id).and_then(crate::tree::Node::evictable) == Some(content);
                 if still {
                     books.tree.edit(id, now, |node| {

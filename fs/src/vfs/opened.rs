@@ -40,6 +40,10 @@ pub(super) struct Opened {
     outdated: AtomicBool,
     /// Closed, and acknowledged before it was sealed.
     promised: AtomicBool,
+    /// The version that the content that is being written began from.
+    base: Mutex<Option<Generation>>,
+    /// The copy beside the drive's version, where what is written here goes since there are two.
+    beside: Mutex<Option<NodeId>>,
 }
 
 struct Inner {
@@ -62,6 +66,8 @@ impl Opened {
             changed: AtomicBool::new(false),
             outdated: AtomicBool::new(false),
             promised: AtomicBool::new(false),
+            base: Mutex::default(),
+            beside: Mutex::default(),
         }
     }
 
@@ -96,6 +102,22 @@ impl Opened {
 
     pub(super) fn set_outdated(&self, outdated: bool) {
         self.outdated.store(outdated, Ordering::Release);
+    }
+
+    pub(super) fn base(&self) -> Option<Generation> {
+        *self.base.lock()
+    }
+
+    pub(super) fn set_base(&self, base: Option<Generation>) {
+        *self.base.lock() = base;
+    }
+
+    pub(super) fn beside(&self) -> Option<NodeId> {
+        *self.beside.lock()
+    }
+
+    pub(super) fn set_beside(&self, copy: Option<NodeId>) {
+        *self.beside.lock() = copy;
     }
 
     pub(super) fn promised(&self) -> bool {

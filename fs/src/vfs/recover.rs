@@ -18,7 +18,9 @@ use crate::content::store::Store;
 use crate::outbox::damage::{put_aside, take_note};
 use crate::outbox::journal::{Contents, Durability, Journal, JournalError};
 use crate::outbox::ledger::Ledger;
-use crate::tree::{Batch, ContentId, Held, Kind, Node, NodeId, Place, Tree, conflict_name};
+use crate::tree::{
+    Batch, ContentId, Generation, Held, Kind, Node, NodeId, Place, Tree, conflict_name,
+};
 
 /// What a start found.
 pub struct Recovery {
@@ -129,8 +131,7 @@ pub fn recover(
         report,
         now,
     };
-    let spare = start.prove(&recovered.seals);
-    recovered.garbage.extend(spare);
+    start.prove(&recovered.seals, &mut recovered.garbage);
     start.bring_back(&salvage);
     start.reattach();
     start.examine(&open, &recovered.garbage);
@@ -286,17 +287,26 @@ impl Start<'_> {
                     .tree
                     .insert_as(Node::new(intent.node, place, Kind::File, now), now);
             }
+            let held = |generation| Held {
+                content: copy.id(),
+                generation,
+                size,
+                hash: Some(hash),
+            };
+            let present = books.tree.node(intent.node).map(|node| node.generation);
+            let outdated = intent.base.is_some_and(|base| present > Some(base));
+            if outdated {
+                // The drive has had another version since this was begun.
+                let copy = held(Generation(1));
+                books.tree.insert_beside(intent.node, copy, now);
+                books.tree.discard(intent.content);
+                return true;
+            }
             let replaced = books.tree.edit(intent.node, now, |node| {
                 node.generation = node.generation.next();
-                let generation = node.generation;
                 node.size = size;
                 node.mtime = written;
-                node.seal(Held {
-                    content: copy.id(),
-                    generation,
-                    size,
-                    hash: Some(hash),
-                })
+                node.seal(held(node.generation))
             });
             if let Some(old) = replaced.flatten() {
                 books.tree.discard(old.content);

@@ -15,7 +15,7 @@ use crate::content::readahead::ReadAhead;
 use crate::content::room::FILE;
 use crate::content::store::Blob;
 use crate::outbox::journal::{CommitFailed, Ticket};
-use crate::tree::{Batch, Generation, Held, Node, QuickXorHash, Seal};
+use crate::tree::{Batch, ContentId, Generation, Held, Node, QuickXorHash, Seal};
 
 /// Size and hash of a content.
 type Sum = (u64, QuickXorHash);
@@ -35,7 +35,17 @@ impl Vfs {
     pub(super) async fn begin_content(
         self: &Arc<Self>,
         file: &Arc<Opened>,
+        has_read: bool,
     ) -> Result<(), VfsError> {
+        // Whoever has read what was there, and cuts it to write another, has seen that version, and not what
+        // the drive has by now.
+        let from = match file.source() {
+            Source::Sealed(blob) => Some(self.version_of(file, blob.id())),
+            Source::Partial(generation, _) => Some(generation),
+            Source::Unknown | Source::Live(_) => None,
+        };
+        let from = from.filter(|_| has_read);
+        file.set_base(from);
         let begin = || {
             let blob = self.store.create()?;
             let noted = self.intend(file, &blob);
@@ -43,10 +53,26 @@ impl Vfs {
             Ok(blob)
         };
         let blob = self.with_room(FILE, || ready(begin())).await?;
+        let outdated = {
+            let mut books = self.ledger.books();
+            books.writing.insert(file.node);
+            let node = books.node(file.node);
+            node.is_some_and(|node| from.is_some_and(|from| node.generation != from))
+        };
+        file.set_changed(true);
+        file.set_outdated(outdated);
         file.set_source(Source::Live(blob.clone()));
-        self.mark_changed(file);
         self.forget_if_unnamed(file, &blob);
         Ok(())
+    }
+
+    /// Which version of a file a content is: the present one, or older than any.
+    fn version_of(&self, file: &Opened, content: ContentId) -> Generation {
+        let books = self.ledger.books();
+        let node = books.node(file.node);
+        let held = node.and_then(|node| node.held.as_ref());
+        let held = held.filter(|held| held.content == content);
+        held.map_or(Generation(0), |held| held.generation)
     }
 
     /// Writes down that a content is being written, before anything is (invariant 2).
@@ -108,6 +134,7 @@ impl Vfs {
             parent: place.parent,
             name: place.name,
             content: blob.id(),
+            base: file.base(),
             boot: self.intents.this_boot().to_owned(),
             closed,
         })?;
@@ -133,6 +160,7 @@ impl Vfs {
         };
         let from = sealed.id();
         let copy = self.with_room(FILE + sealed.len()?, copying).await?;
+        file.set_base(Some(self.version_of(file, from)));
         // Whole before anybody may take it for what was written, and noted before it can be found.
         let noted = self.intend(file, &copy);
         noted
@@ -253,20 +281,28 @@ impl Vfs {
         let (named, ticket) = self.ledger.change_with(|books| {
             books.writing.remove(&file.node);
             books.used.insert(blob.id(), now);
-            let (node, before) = if file.outdated() {
-                // Two versions keep both: the file has the drive's content by now.
+            // Two versions keep both: the file has the drive's content by now, and the copy ours.
+            let copy = file
+                .beside()
+                .filter(|copy| books.tree.node(*copy).is_some());
+            let (node, before) = if file.outdated() && copy.is_none() {
                 let beside = books
                     .tree
                     .insert_beside(file.node, held(Generation(1)), now);
+                file.set_beside(beside);
                 (beside, None)
             } else {
-                let replaced = books.tree.edit(file.node, now, |node| {
+                let id = copy.filter(|_| file.outdated()).unwrap_or(file.node);
+                let replaced = books.tree.edit(id, now, |node| {
                     node.generation = node.generation.next();
                     node.size = size;
                     node.ctime = now;
+                    if id != file.node {
+                        node.mtime = now; // nobody else sets it
+                    }
                     node.seal(held(node.generation))
                 });
-                (replaced.is_some().then_some(file.node), replaced.flatten())
+                (replaced.is_some().then_some(id), replaced.flatten())
             };
             let mut batch = Batch::default();
             batch.seals.extend(node.map(|node| Seal {

@@ -14,6 +14,7 @@ pub(crate) mod gate;
 mod lost_replies;
 mod memory_drive;
 mod model;
+mod outdated;
 mod overlap;
 mod parked;
 mod power;

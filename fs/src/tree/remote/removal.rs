@@ -192,6 +192,17 @@ impl Taking<'_, '_> {
         }
     }
 
+    /// Whether a child was moved here, and the drive still has it where it was.
+    fn is_elsewhere(&self, child: NodeId, folder: NodeId) -> bool {
+        let base = self
+            .tree
+            .node(child)
+            .and_then(|node| node.baseline.as_ref());
+        let parent = base.map(|base| &base.parent);
+        parent.is_some_and(|parent| self.tree.item_of(folder) != Some(parent))
+            && !self.dead.contains(&child)
+    }
+
     /// Removes a node that the drive no longer has, with what is below it, except what has to be
     /// sent. Returns whether all of it is gone.
     pub(super) fn wither(&mut self, id: NodeId) -> bool {
@@ -199,7 +210,7 @@ impl Taking<'_, '_> {
         let below: Vec<NodeId> = self.tree.children(id).map(|node| node.id).collect();
         let mut alone = true;
         for child in below {
-            alone &= self.wither(child);
+            alone &= !self.is_elsewhere(child, id) && self.wither(child);
         }
         let Some(node) = self.tree.node(id) else {
             return true;

@@ -11,15 +11,38 @@ use super::Start;
 use crate::tree::{Baseline, ContentId, Node, NodeId, Seal};
 
 impl Start<'_> {
-    /// Looks at the contents whose bytes were on their way when the last run ended. Returns what
-    /// was kept for the case that they had not got there, and is needed no more.
-    pub(super) fn prove(&mut self, seals: &BTreeMap<ContentId, Seal>) -> Vec<ContentId> {
+    /// Looks at the contents whose bytes were on their way when the last run ended. What was kept for the
+    /// case that they had not got there, and is needed no more, becomes garbage.
+    ///
+    /// Where one has not got there, what was let go at the same moment may be all that is left of a file that
+    /// it was renamed over: that is put aside, and no garbage any more.
+    pub(super) fn prove(
+        &mut self,
+        seals: &BTreeMap<ContentId, Seal>,
+        garbage: &mut BTreeSet<ContentId>,
+    ) {
         let nodes: BTreeSet<NodeId> = seals.values().map(|seal| seal.node).collect();
-        let mut spare = Vec::new();
+        let (mut spare, mut whole) = (Vec::new(), true);
         for node in nodes {
-            self.prove_node(node, seals, &mut spare);
+            whole &= self.prove_node(node, seals, &mut spare);
         }
-        spare
+        if !whole {
+            for content in std::mem::take(garbage) {
+                self.keep(content);
+            }
+        }
+        garbage.extend(spare);
+    }
+
+    fn keep(&mut self, content: ContentId) {
+        let why = "it was replaced or deleted at the moment when the machine went down";
+        match self.store.quarantine(content, why) {
+            Ok(kept) => self.report.push(format!("{why}: {}", kept.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self
+                .report
+                .push(format!("content {content} cannot be put aside: {error}")),
+        }
     }
 
     fn prove_node(
@@ -27,15 +50,17 @@ impl Start<'_> {
         id: NodeId,
         seals: &BTreeMap<ContentId, Seal>,
         spare: &mut Vec<ContentId>,
-    ) {
+    ) -> bool {
+        let mut whole = true;
         let mut newest = self.sealed(id, seals);
         while let Some(seal) = newest {
             match self.is_there(seal) {
                 Ok(true) => {
                     spare.extend(earlier(seal, seals));
-                    return;
+                    return whole;
                 }
                 Ok(false) => {
+                    whole = false;
                     self.go_back(seal);
                     newest = self.sealed(id, seals);
                 }
@@ -43,10 +68,11 @@ impl Start<'_> {
                 Err(error) => {
                     self.report
                         .push(format!("cannot read content {}: {error}", seal.content));
-                    return;
+                    return false;
                 }
             }
         }
+        whole
     }
 
     /// The seal of what a node holds, if that is one of these.
@@ -56,9 +82,15 @@ impl Start<'_> {
         seals.get(&held.content)
     }
 
+    /// Whether its bytes are on the disk for good. After a kill they may be in memory alone, and what was
+    /// kept for the case that they are lost is let go after this.
     fn is_there(&self, seal: &Seal) -> io::Result<bool> {
         match self.store.is_whole(seal.content, seal.size, seal.hash) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Ok(true) => {
+                self.store.load(seal.content)?.sync()?;
+                Ok(true)
+            }
             other => other,
         }
     }

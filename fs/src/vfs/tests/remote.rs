@@ -233,6 +233,30 @@ async fn a_rename_by_another_client_during_an_upload_is_followed_and_not_undone(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_moved_into_a_folder_survives_the_end_of_that_folder() {
+    let rig = Rig::new().await;
+    let root = NodeId::ROOT;
+    let [a, b] = [
+        rig.vfs.mkdir(root, "a", 0o755).await,
+        rig.vfs.mkdir(root, "b", 0o755).await,
+    ]
+    .map(|made| made.unwrap().node);
+    rig.put(a, "p.jpg", b"picture").await;
+    rig.drain().await;
+    rig.sync.round().await.unwrap();
+    let folder = rig.item(root, "b").await;
+    rig.vfs
+        .rename(a, "p.jpg", b, "p.jpg", RenameFlags::default())
+        .await
+        .unwrap();
+    rig.drive.remove(&folder);
+    rig.sync.round().await.unwrap();
+    assert_eq!(rig.get(b, "p.jpg").await.unwrap(), b"picture");
+    rig.drain().await;
+    rig.drive_has(&[("a/", None), ("b/", None), ("b/p.jpg", Some(b"picture"))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drive_without_delta_is_followed_by_listings_in_turn() {
     let rig = Rig::new().await;
     rig.drive.set(Quirk::WithoutDelta);
