@@ -110,6 +110,8 @@ pub struct Update {
 pub struct Download {
     /// Length of the whole content as the storage host tells it.
     pub total: u64,
+    /// The storage host's own name for the version, where it gives one.
+    pub version: Option<String>,
     /// The bytes, in order.
     pub bytes: ByteStream,
 }

@@ -223,6 +223,7 @@ impl Drive for Scripted {
         }
         Ok(Download {
             total,
+            version: None,
             bytes: Box::pin(futures_util::stream::iter(pieces)),
         })
     }

@@ -90,6 +90,8 @@ struct State {
     /// Length of the whole content, as far as is known.
     size: u64,
     length: Length,
+    /// The version that the pieces are of, where the storage host tells one.
+    version: Option<String>,
     held: Spans,
     running: Vec<Arc<Attempt>>,
     phase: Phase,
@@ -161,6 +163,7 @@ impl Fill {
         let state = State {
             size,
             length: Length::Expected,
+            version: None,
             held: Spans::new(),
             running: Vec::new(),
             phase: Phase::Filling,

@@ -79,12 +79,14 @@ impl Graph {
             // A range of nothing cannot be asked for (section 6).
             return Ok(Download {
                 total: range.end,
+                version: None,
                 bytes: futures_util::stream::empty().boxed(),
             });
         }
         let opened = self.open_item(id, &range).await?;
         Ok(Download {
             total: opened.total,
+            version: opened.version.clone(),
             bytes: self.clone().go_on(id.clone(), range, opened),
         })
     }

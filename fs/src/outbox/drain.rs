@@ -383,6 +383,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_failure_of_what_is_gone_is_forgotten_in_the_end() {
+        let mut holds = HoldTable::default();
+        holds.fail(Subject::Node(NodeId(7)), None);
+        let until = holds.until(&Subject::Node(NodeId(7))).expect("it waits");
+        holds.forget(until + FORGOTTEN / 2);
+        assert_eq!(holds.failed.len(), 1, "tried again, it waits longer");
+        holds.forget(until + FORGOTTEN);
+        assert!(holds.failed.is_empty());
+    }
+
+    #[test]
     fn a_silence_of_ages_is_kept_for_an_hour() {
         let mut holds = HoldTable::default();
         holds.pause("throttled".into(), Some(Duration::MAX));

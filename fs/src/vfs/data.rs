@@ -135,7 +135,14 @@ impl Vfs {
                     self.room_to_fetch(fill.size().min(CAP)).await?;
                 }
                 let reading = fill.read(offset, len, &mut handle.ahead.lock());
-                let bytes = self.in_time(reading).await?;
+                let bytes = match self.in_time(reading).await {
+                    Ok(bytes) => bytes,
+                    Err(error) => {
+                        self.replaced_meanwhile(handle.file.node, generation, &fill, &error)
+                            .await;
+                        return Err(error);
+                    }
+                };
                 if let Some(blob) = fill.is_complete() {
                     self.adopt(handle.file.node, generation, &blob).await;
                     handle.file.completed(&fill, &blob);

@@ -18,6 +18,7 @@ use crate::content::room::FILE;
 use crate::content::store::{Blob, Store};
 use crate::outbox::damage::{Flaw, proven, put_aside, take_note};
 use crate::outbox::ledger::Books;
+use crate::ports::DriveError;
 use crate::tree::{Generation, Held, Node, QuickXorHash, Scope, Terms};
 
 /// Contents that are here in part, by node.
@@ -217,6 +218,21 @@ impl Vfs {
     fn is_confirmed(&self, id: NodeId, held: &Held) -> bool {
         let books = self.ledger.books();
         books.tree.node(id).and_then(Node::evictable) == Some(held.content)
+    }
+
+    /// After a read that failed: of a content that was replaced while it was being fetched, the next open
+    /// gets the newer one.
+    pub(super) async fn replaced_meanwhile(
+        &self,
+        id: NodeId,
+        generation: Generation,
+        fill: &Arc<Fill>,
+        error: &VfsError,
+    ) {
+        if matches!(error, VfsError::Unreachable(why) if matches!(**why, DriveError::Conflict)) {
+            self.look_again(id, error).await;
+            self.forget_fill(id, generation, fill);
+        }
     }
 
     fn forget_fill(&self, id: NodeId, generation: Generation, fill: &Arc<Fill>) {

@@ -34,7 +34,7 @@ impl Work {
         let mut download = timeout(self.patience, opening)
             .await
             .map_err(|_| lost("not answered"))??;
-        self.agree(download.total)?;
+        self.agree(download.total, download.version.as_deref())?;
         let span = span.before(download.total);
         let mut at = span.start;
         while let Some(bytes) = timeout(self.patience, download.bytes.next())
@@ -57,10 +57,18 @@ impl Work {
         Ok(())
     }
 
-    /// Compares the length that a reply tells with the one that we go by. Before the first byte of
+    /// Compares the length that a reply tells with the one that we go by, and its version with that of the
+    /// pieces that are here (section 6 of `graph-api.md`). Before the first byte of
     /// the reply is kept: two versions must not mix in one file.
-    fn agree(&self, total: u64) -> Result<(), FillError> {
+    fn agree(&self, total: u64, version: Option<&str>) -> Result<(), FillError> {
         let mut state = self.state.lock();
+        if let Some(version) = version {
+            let first = state.version.get_or_insert_with(|| version.to_owned());
+            if *first != version {
+                tracing::info!(item = %self.item, "the content was replaced while it was being fetched");
+                return Err(FillError::Changed);
+            }
+        }
         if total != state.size {
             tracing::info!(
                 item = %self.item, expected = state.size, told = total,

@@ -314,6 +314,18 @@ async fn a_content_of_another_length_is_not_read_in_ranges() {
 }
 
 #[tokio::test]
+async fn two_versions_of_one_length_do_not_mix_either() {
+    let drive = Scripted::new(64 * KIB, [Act::Cut(8192)]);
+    let bench = bench(&drive, 64 * KIB);
+    *drive.version.lock() = Some("1".into());
+    bench.read(0, 4096).await.unwrap();
+    until(|| bench.fill.work.state.lock().running.is_empty()).await;
+    *drive.version.lock() = Some("2".into());
+    let error = bench.fill.complete().await.unwrap_err();
+    assert!(matches!(error, FillError::Changed), "{error:?}");
+}
+
+#[tokio::test]
 async fn two_versions_do_not_mix_in_one_file() {
     let drive = Scripted::new(64 * KIB, [Act::Cut(8192)]);
     let bench = bench(&drive, 64 * KIB);

@@ -381,6 +381,20 @@ impl FragileDisk {
         })
     }
 
+    /// Takes the bytes of all files below a directory for written only, as a kill leaves them.
+    pub(crate) fn forget_barriers(&self, below: &str) {
+        let mut state = self.state.lock();
+        let State { names, files, .. } = &mut *state;
+        for (path, entry) in names.iter() {
+            if let Entry::File(inode) = entry
+                && path.starts_with(below)
+                && let Some(bytes) = files.get_mut(inode)
+            {
+                bytes.synced = Arc::default();
+            }
+        }
+    }
+
     /// The disk as it is now.
     pub(crate) fn now(&self) -> Moment {
         self.state.lock().moment()

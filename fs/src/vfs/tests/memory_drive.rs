@@ -671,6 +671,7 @@ impl Drive for MemoryDrive {
         let at = |n: u64| usize::try_from(n).expect("small in tests").min(bytes.len());
         let part = Bytes::copy_from_slice(&bytes[at(range.start)..at(range.end)]);
         Ok(Download {
+            version: None,
             total: bytes.len() as u64,
             bytes: Box::pin(futures_util::stream::iter([Ok(part)])),
         })

@@ -1,6 +1,6 @@
 //! A cache disk without room.
 
-use super::fragile_disk::FragileDisk;
+use super::fragile_disk::{Fault, FragileDisk, Trouble};
 use super::*;
 use crate::content::room::least;
 
@@ -86,4 +86,31 @@ async fn what_fits_nowhere_is_refused_before_it_is_half_written_and_nothing_else
         ("2026/", None),
         ("two.gif", Some(&data)),
     ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_journal_does_not_know_to_be_on_the_drive_is_not_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FragileDisk::over(dir.path(), "boot");
+    let rig = Rig::start_on(disk.clone(), dir, Arc::default(), Durability::Close).await;
+    let rig = rig.unwrap();
+    let later = SystemTime::now() + Duration::from_hours(2);
+    let node = rig.put(NodeId::ROOT, "one.gif", b"one").await;
+    let held = rig.vfs.ledger().books().node(node).unwrap().held.clone();
+    // Open already, as that disk refuses to open anything.
+    let _open = rig.vfs.store().load(held.unwrap().content).unwrap();
+    disk.fail(Fault::From(disk.calls()), Trouble::Full);
+    rig.drain().await;
+    rig.drive_has(&[("one.gif", Some(b"one"))]);
+    assert_eq!(
+        rig.vfs.evict(later).0.len(),
+        0,
+        "to a start it is the only copy"
+    );
+    disk.heal();
+    let journal = rig.vfs.ledger().journal();
+    journal.everything().durable().await.unwrap();
+    rig.put(NodeId::ROOT, "two.gif", b"two").await;
+    rig.drain().await;
+    assert_eq!(rig.vfs.evict(later).0.len(), 2);
 }

@@ -30,6 +30,8 @@ pub(super) enum Act {
 pub(super) struct Scripted {
     pub(super) content: Vec<u8>,
     pub(super) chunk: usize,
+    /// What the storage host calls the version.
+    pub(super) version: Mutex<Option<String>>,
     requests: Mutex<Vec<(u64, u64)>>,
     acts: Mutex<VecDeque<Act>>,
     gate: Arc<Semaphore>,
@@ -44,6 +46,7 @@ impl Scripted {
                 bytes
             },
             chunk: 1000,
+            version: Mutex::default(),
             requests: Mutex::default(),
             acts: Mutex::new(acts.into_iter().collect()),
             gate: Arc::new(Semaphore::new(0)),
@@ -141,6 +144,7 @@ impl Drive for Scripted {
         };
         Ok(Download {
             total: total as u64,
+            version: self.version.lock().clone(),
             bytes: Box::pin(bytes),
         })
     }
