@@ -13,7 +13,7 @@ BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
 .PHONY: help deps build demo demo-check test check-format check-lints check-units \
-	check-supervisor check-helper check-peers gauntlet gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 bench-durability bench-requests deny install uninstall clean
+	check-supervisor check-helper check-peers gauntlet gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g12 bench-durability bench-requests deny install uninstall clean
 
 help:
 	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
@@ -73,7 +73,7 @@ G6_ROUNDS ?= 20
 # Rounds of five kills each: a thousand kills.
 G3_ROUNDS ?= 200
 
-gauntlet: gauntlet-g3 gauntlet-g4 gauntlet-g6 gauntlet-g5 gauntlet-g7 gauntlet-g8
+gauntlet: gauntlet-g3 gauntlet-g4 gauntlet-g6 gauntlet-g5 gauntlet-g7 gauntlet-g8 gauntlet-g12
 
 gauntlet-g3:
 	@packaging/check/deps.sh test
@@ -118,6 +118,15 @@ gauntlet-g7:
 gauntlet-g8:
 	GAUNTLET_ROUNDS=$(G8_ROUNDS) cargo test --package tuyunfs --lib --features schedules --locked \
 		-- --nocapture --test-threads 1 g8_
+
+# A round is a thousand pictures, and some minutes.
+G12_ROUNDS ?= 10
+
+gauntlet-g12:
+	@packaging/check/deps.sh test
+	cargo build --workspace --bins --locked
+	GAUNTLET_ROUNDS=$(G12_ROUNDS) cargo test --package tuyun-tests --test gauntlet --locked \
+		-- --nocapture --test-threads 1 g12
 
 bench-durability:
 	@packaging/check/deps.sh test

@@ -8,6 +8,7 @@
 //   php lsky.php upload ROOT SOURCE PATH   stores SOURCE at ROOT/PATH
 //   php lsky.php view   ROOT PATH          reads it as a protected view does
 //   php lsky.php delete ROOT PATH          deletes it as the last record of these bytes does
+//   php lsky.php many   ROOT COUNT SEED    makes, uploads and views so many pictures, one after the other
 //   php lsky.php picture FILE KIND SIZE SEED   writes a valid picture of one pixel, padded to SIZE bytes
 //
 // Prints one JSON object, with the time that the calls on ROOT took; exits with 1 when a call failed
@@ -97,6 +98,28 @@ function delete(string $root, string $path): array
     return ['path' => $path, 'deleted' => $deleted, 'micros' => $micros];
 }
 
+// What one worker does in an hour: each picture is looked at right after its upload.
+function many(string $root, string $count, string $seed): array
+{
+    $kinds = ['gif', 'jpg', 'png', 'webp'];
+    $source = tempnam(sys_get_temp_dir(), 'lsky');
+    $pictures = $micros = [];
+    for ($n = 0; $n < (int) $count; $n++) {
+        $kind = $kinds[$n % 4];
+        picture($source, $kind, 20000 + crc32("$seed:$n") % 80000, "$seed:$n");
+        $path = sprintf('2026/11/%02d/%s-%d.%s', 1 + $n % 28, $seed, $n, $kind);
+        $stored = upload($root, $source, $path);
+        $seen = view($root, $path);
+        if (($seen['md5'] ?? null) !== $stored['md5']) {
+            fail("$path is not what was uploaded");
+        }
+        $pictures[$path] = $stored['md5'];
+        $micros[] = $stored['micros'];
+    }
+    unlink($source);
+    return ['pictures' => $pictures, 'micros' => $micros];
+}
+
 function picture(string $file, string $kind, int $size, string $seed): array
 {
     $make = ['gif' => 'gif', 'jpg' => 'jpg', 'png' => 'png', 'webp' => 'webp'][$kind] ?? fail("no such kind: $kind");
@@ -173,9 +196,9 @@ function webp(int $size, callable $filler): string
 
 [, $command] = $argv + [1 => ''];
 $arguments = array_slice($argv, 2);
-$wanted = ['strategy' => 1, 'upload' => 3, 'view' => 2, 'delete' => 2, 'picture' => 4];
+$wanted = ['strategy' => 1, 'upload' => 3, 'view' => 2, 'delete' => 2, 'many' => 3, 'picture' => 4];
 if (($wanted[$command] ?? -1) !== count($arguments)) {
     fail('usage: php lsky.php strategy ROOT | upload ROOT SOURCE PATH | view ROOT PATH | delete ROOT PATH'
-        . ' | picture FILE KIND SIZE SEED');
+        . ' | many ROOT COUNT SEED | picture FILE KIND SIZE SEED');
 }
 echo json_encode($command(...$arguments), JSON_UNESCAPED_SLASHES), "\n";
