@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod deletions;
 mod discard;
+mod export;
 mod flush;
 mod helper;
 pub mod login;
@@ -67,6 +68,7 @@ fn obey(matches: &ArgMatches) -> Result<(), Failure> {
         "flush" => flush::run(own, &load(own)?.settings),
         "deletions" => deletions::run(own, &load(own)?.settings),
         "retry" => retry::run(own, &load(own)?.settings),
+        "export" => export::run(own, &load(own)?.settings),
         "discard" => discard::run(own, &load(own)?.settings),
         "config" => match own.subcommand() {
             Some(("check", own)) => config::check(&load(own)?),

@@ -66,6 +66,12 @@ fn what_the_drive_refuses_is_tried_again_or_given_up_by_name() {
     );
     assert_eq!(parked(&mount).len(), 3, "nothing without --yes");
 
+    let copy = mount.dir().join("copy.jpg").display().to_string();
+    mount.tuyunfs(&["export", "new.jpg", &copy]);
+    assert_eq!(std::fs::read(&copy).expect("a copy"), b"new.jpg");
+    let again = command(&mount, &["export", "new.jpg", &copy]);
+    assert_eq!(again.status.code(), Some(69), "it is there already");
+
     cloud.0.clear_faults();
     mount.tuyunfs(&["retry", "again.jpg"]);
     cloud.has("share/mount/again.jpg", b"again.jpg");

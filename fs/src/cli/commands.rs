@@ -42,6 +42,7 @@ pub(super) fn all() -> Command {
             status(),
             flush(),
             retry(),
+            export(),
             discard(),
             deletions(),
             config(),
@@ -160,6 +161,25 @@ fn retry() -> Command {
     )
 }
 
+fn export() -> Command {
+    with_settings(
+        Command::new("export")
+            .about("Copy out a file that the drive refuses")
+            .arg(
+                Arg::new("path")
+                    .value_name("PATH")
+                    .required(true)
+                    .help("As `tuyunfs status` shows it"),
+            )
+            .arg(
+                Arg::new("file")
+                    .value_name("FILE")
+                    .required(true)
+                    .help("Where to, a file that does not exist yet"),
+            ),
+    )
+}
+
 fn discard() -> Command {
     with_settings(
         Command::new("discard")
@@ -174,9 +194,7 @@ fn discard() -> Command {
                 "yes",
                 "Do it; without, it only says what would be lost",
             ))
-            .after_help(
-                "A file can be copied out of the mounted folder first, or fetched from the origin.",
-            ),
+            .after_help("`tuyunfs export` copies it out first."),
     )
 }
 

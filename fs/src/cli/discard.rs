@@ -29,7 +29,7 @@ pub(super) fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), Failu
             "it is deleted here, and the drive has no copy"
         };
         return Err(Failure::new(Code::Usage, format!("{path}: {lost}"))
-            .hint("copy it first if it is needed; to go on, add --yes"));
+            .hint("`tuyunfs export` copies it out first; to go on, add --yes"));
     }
     report(socket, &Order::Discard { path: path.clone() })?;
     say(&format!("{path}: the change is given up\n"))

@@ -140,6 +140,7 @@ mod tests {
             since: 0,
             deleted: false,
             on_drive: false,
+            content: None,
         };
         report.local.parked = vec![parked.clone(), parked.clone(), parked];
         assert_eq!(left(&report), 0);

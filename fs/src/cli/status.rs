@@ -271,6 +271,7 @@ mod tests {
             since: 0,
             deleted: n == 1,
             on_drive: true,
+            content: None,
         };
         report.local.parked = (0..25).map(parked).collect();
         report.degraded = Some("the drive cannot be reached".into());

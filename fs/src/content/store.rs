@@ -221,6 +221,12 @@ impl Store {
         self.shelf.quarantine(path, why)
     }
 
+    /// Where a content stands, if it does.
+    #[must_use]
+    pub fn place(&self, id: ContentId) -> Option<PathBuf> {
+        Some(self.shelf.path(id)).filter(|path| path.exists())
+    }
+
     /// Whether a content is what was sealed, by size and hash.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! How things stand, for whoever asks by `tuyunfs status`.
 
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,9 @@ pub struct ParkedChange {
     /// The drive has an item of it.
     #[serde(default)]
     pub on_drive: bool,
+    /// The bytes that it does not take, where they are.
+    #[serde(default)]
+    pub content: Option<PathBuf>,
 }
 
 impl ParkedChange {
@@ -108,6 +112,10 @@ impl Vfs {
                     since: seconds(parked.since),
                     deleted: false,
                     on_drive: node.baseline.is_some(),
+                    content: node
+                        .held
+                        .as_ref()
+                        .and_then(|held| self.store.place(held.content)),
                 });
             }
         }
@@ -128,6 +136,7 @@ impl Vfs {
                     since: seconds(parked.since),
                     deleted: true,
                     on_drive: true,
+                    content: None,
                 });
             }
         }
