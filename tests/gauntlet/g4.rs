@@ -180,11 +180,15 @@ fn round(seed: u64) -> Vec<(&'static str, u64)> {
         plain_disk.restore();
         control += plain.lost();
         mount.run();
-        // A folder that nobody was told of yet may have got to the drive, and comes back from there.
-        until("the drive has told what it has", || {
-            (mount.status()["remote"]["rounds"].as_u64()? > 0).then_some(())
-        });
-        for (work, deed) in works.iter_mut().zip(&under_way) {
+        for (n, (work, deed)) in works.iter_mut().zip(&under_way).enumerate() {
+            // What nobody was told of yet may have got to the drive, and comes back from there.
+            let folder = format!("share/mount/{n}/");
+            cloud.until("both sides have the same", |drive| {
+                let paths = drive.tree().into_iter().map(|node| node.path);
+                let below = |path: String| path.strip_prefix(&folder).map(str::to_owned);
+                let there: BTreeSet<String> = paths.filter_map(below).collect();
+                work.here().into_keys().collect::<BTreeSet<_>>() == there
+            });
             work.look(deed);
         }
     }
