@@ -21,7 +21,7 @@ use super::disk::Disk;
 use super::shelf::{Seen, Shelf};
 use crate::outbox::journal::Contents;
 use crate::threads::atomic::Ordering;
-use crate::tree::{ContentId, QuickXorHash};
+use crate::tree::ContentId;
 
 /// From so many contents on, one barrier for the whole disk is cheaper than one for each.
 const MANY: usize = 3;
@@ -225,15 +225,6 @@ impl Store {
     #[must_use]
     pub fn place(&self, id: ContentId) -> Option<PathBuf> {
         Some(self.shelf.path(id)).filter(|path| path.exists())
-    }
-
-    /// Whether a content is what was sealed, by size and hash.
-    ///
-    /// # Errors
-    /// The disk fails, so that it cannot be told.
-    pub fn is_whole(&self, id: ContentId, size: u64, hash: QuickXorHash) -> io::Result<bool> {
-        let blob = self.load(id)?;
-        Ok(blob.len()? == size && blob.quick_xor()? == (size, hash))
     }
 
     /// Space on the disk that we may still use.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use super::journal::Ticket;
 use super::ledger::Ledger;
 use crate::content::store::{Blob, Store};
-use crate::tree::{Held, Node, NodeId, Parked};
+use crate::tree::{ContentId, Node, NodeId, Parked, QuickXorHash};
 
 /// What can be wrong with a content.
 #[derive(Debug)]
@@ -22,39 +22,39 @@ pub enum Flaw {
     Unreadable(io::Error),
 }
 
-/// A content that is what was sealed, down to its hash if that is asked for. Blocks.
+/// A content that is what was sealed: so long, and where a hash is given, to the byte. Blocks.
 ///
 /// # Errors
 /// It is not, or the disk cannot tell.
-pub fn proven(store: &Store, held: &Held, hashed: bool) -> Result<Arc<Blob>, Flaw> {
-    let blob = store
-        .load(held.content)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                Flaw::Damaged(format!("content {} is missing", held.content))
-            }
-            _ => Flaw::Unreadable(error),
-        })?;
+pub fn proven(
+    store: &Store,
+    content: ContentId,
+    size: u64,
+    hash: Option<QuickXorHash>,
+) -> Result<Arc<Blob>, Flaw> {
+    let blob = store.load(content).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Flaw::Damaged(format!("content {content} is missing")),
+        _ => Flaw::Unreadable(error),
+    })?;
     let len = blob.len().map_err(Flaw::Unreadable)?;
-    if len != held.size {
-        let (content, size) = (held.content, held.size);
+    if len != size {
         let what = format!("content {content} has {len} bytes, sealed were {size}");
         return Err(Flaw::Damaged(what));
     }
-    let Some(hash) = held.hash.filter(|_| hashed) else {
+    let Some(hash) = hash else {
         return Ok(blob);
     };
-    if blob.quick_xor().map_err(Flaw::Unreadable)? == (held.size, hash) {
+    if blob.quick_xor().map_err(Flaw::Unreadable)? == (size, hash) {
         return Ok(blob);
     }
-    let what = format!("the bytes of content {} are not those sealed", held.content);
+    let what = format!("the bytes of content {content} are not those sealed");
     Err(Flaw::Damaged(what))
 }
 
 /// Moves what is left of a damaged content to the quarantine. Returns what a person should know.
 #[must_use]
-pub fn put_aside(store: &Store, held: &Held, what: &str) -> String {
-    match store.quarantine(held.content, what) {
+pub fn put_aside(store: &Store, content: ContentId, what: &str) -> String {
+    match store.quarantine(content, what) {
         Ok(kept) => format!("{what}; what is left of it is in {}", kept.display()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             format!("{what}; nothing is left of it")
@@ -64,17 +64,17 @@ pub fn put_aside(store: &Store, held: &Held, what: &str) -> String {
 }
 
 /// Takes note that a content was damaged. What the drive has is to be fetched again: `true`. Anything
-/// else is parked: `false`. `None`: the file has another content by now.
+/// else is parked: `false`. `None`: the file has another content by now, or none.
 pub fn take_note(
     ledger: &Ledger,
     id: NodeId,
-    held: &Held,
+    content: ContentId,
     why: &str,
     now: SystemTime,
 ) -> (Option<bool>, Ticket) {
     ledger.change(|books| {
         let node = books.tree.node(id);
-        let still = |node: &&Node| node.held.as_ref().map(|it| it.content) == Some(held.content);
+        let still = |node: &&Node| node.held.as_ref().map(|it| it.content) == Some(content);
         let confirmed = node.filter(still)?.evictable().is_some();
         books.tree.edit(id, now, |node| {
             if confirmed {

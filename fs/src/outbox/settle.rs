@@ -261,10 +261,10 @@ impl Settle {
         modified: Option<SystemTime>,
     ) -> Result<Item, DriveError> {
         // Never send what is not what was sealed.
-        let (store, sealed) = (self.store.clone(), held.clone());
+        let (store, content, size, hash) = (self.store.clone(), held.content, held.size, held.hash);
         let proof = tokio::task::spawn_blocking(move || {
-            proven(&store, &sealed, true).map_err(|flaw| match flaw {
-                Flaw::Damaged(what) => io::Error::other(put_aside(&store, &sealed, &what)),
+            proven(&store, content, size, hash).map_err(|flaw| match flaw {
+                Flaw::Damaged(what) => io::Error::other(put_aside(&store, content, &what)),
                 Flaw::Unreadable(error) => error,
             })
         });
@@ -350,7 +350,9 @@ impl Settle {
             // Looked into where they can happen; here, the state changed between two requests.
             DriveError::NotFound | DriveError::NameTaken | DriveError::Conflict => Outcome::Again,
             // It was asked for what nobody wants any more.
-            DriveError::Refused { .. } if self.is_outdated(step) => Outcome::Again,
+            DriveError::Refused { .. } | DriveError::Disk(_) if self.is_outdated(step) => {
+                Outcome::Later(Duration::ZERO)
+            }
             DriveError::Refused { .. }
             | DriveError::NotSupported(_)
             | DriveError::Resync { .. }
@@ -364,19 +366,27 @@ impl Settle {
         }
     }
 
-    /// Whether a move goes to where its node is no longer to go.
+    /// Whether a move goes to where its node is no longer to go, or a content is no longer the newest: that one
+    /// is removed once its successor is safe, also under the feet of an upload.
     fn is_outdated(&self, step: &Step) -> bool {
-        let Step::Move {
-            node,
-            item,
-            parent,
-            name,
-            ..
-        } = step
-        else {
-            return false;
-        };
-        *name != aside(item) && !self.wants(*node, parent, name)
+        match step {
+            Step::Move {
+                node,
+                item,
+                parent,
+                name,
+                ..
+            } => *name != aside(item) && !self.wants(*node, parent, name),
+            Step::Create { node, held, .. } | Step::Replace { node, held, .. } => {
+                let books = self.ledger.books();
+                let newest = books.tree.node(*node).and_then(|node| node.held.as_ref());
+                newest.map(|newest| newest.content) != Some(held.content)
+            }
+            Step::CreateFolder { .. }
+            | Step::SetTime { .. }
+            | Step::Seek { .. }
+            | Step::Delete { .. } => false,
+        }
     }
 
     async fn park(&self, step: &Step, why: &str) {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 
 use super::opened::{Opened, Source};
 use super::{Attr, HandleId, Kind, NodeId, OpenMode, SetAttr, Vfs, VfsError};
-use crate::content::readahead::CAP;
 use crate::outbox::journal::Durability;
 use crate::tree::Node;
 
@@ -131,20 +130,10 @@ impl Vfs {
         match self.source(&handle.file).await? {
             Source::Sealed(blob) | Source::Live(blob) => Ok(blob.read_at(offset, len)?),
             Source::Partial(generation, fill) => {
-                if fill.is_complete().is_none() {
-                    self.room_to_fetch(fill.size().min(CAP)).await?;
-                }
-                let reading = fill.read(offset, len, &mut handle.ahead.lock());
-                let bytes = match self.in_time(reading).await {
-                    Ok(bytes) => bytes,
-                    Err(error) => {
-                        self.replaced_meanwhile(handle.file.node, generation, &fill, &error)
-                            .await;
-                        return Err(error);
-                    }
-                };
-                if let Some(blob) = fill.is_complete() {
-                    self.adopt(handle.file.node, generation, &blob).await;
+                let part = (generation, &fill);
+                let reading = self.read_part(handle.file.node, part, &handle.ahead, offset, len);
+                let (bytes, whole) = reading.await?;
+                if let Some(blob) = whole {
                     handle.file.completed(&fill, &blob);
                 }
                 Ok(bytes)

@@ -9,17 +9,19 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::seal::HASH_HERE;
 use super::{NodeId, SMALL, Vfs, VfsError};
 use crate::content::fill::Fill;
+use crate::content::readahead::{CAP, ReadAhead};
 use crate::content::room::FILE;
 use crate::content::store::{Blob, Store};
 use crate::outbox::damage::{Flaw, proven, put_aside, take_note};
 use crate::outbox::ledger::Books;
 use crate::ports::DriveError;
-use crate::tree::{Generation, Held, Node, QuickXorHash, Scope, Terms};
+use crate::tree::{ContentId, Generation, Held, Node, QuickXorHash, Scope, Terms};
 
 /// Contents that are here in part, by node.
 pub(super) type Fills = Arc<Mutex<HashMap<NodeId, (Generation, Arc<Fill>)>>>;
@@ -170,59 +172,103 @@ impl Vfs {
     pub(super) async fn whole(
         &self,
         id: NodeId,
-        held: &Held,
+        mut held: Held,
     ) -> Result<Option<Arc<Blob>>, VfsError> {
-        let known = self.ledger.books().used.contains_key(&held.content);
-        let hashed = !known && held.size <= READ_TO_THE_END;
-        let found = if hashed && held.size > HASH_HERE {
-            let (store, held) = (self.store.clone(), held.clone());
-            tokio::task::spawn_blocking(move || proven(&store, &held, true))
-                .await
-                .map_err(std::io::Error::other)?
-        } else {
-            proven(&self.store, held, hashed)
-        };
-        let now = SystemTime::now();
-        let (why, error) = match found {
-            Ok(blob) => {
-                self.ledger.books().used.insert(held.content, now);
-                return Ok(Some(blob));
+        loop {
+            let content = held.content;
+            let known = self.ledger.books().used.contains_key(&content);
+            let hash = held.hash.filter(|_| !known && held.size <= READ_TO_THE_END);
+            let found = if hash.is_some() && held.size > HASH_HERE {
+                let (store, size) = (self.store.clone(), held.size);
+                tokio::task::spawn_blocking(move || proven(&store, content, size, hash))
+                    .await
+                    .map_err(std::io::Error::other)?
+            } else {
+                proven(&self.store, content, held.size, hash)
+            };
+            let now = SystemTime::now();
+            let (why, error) = match found {
+                Ok(blob) => {
+                    self.ledger.books().used.insert(content, now);
+                    return Ok(Some(blob));
+                }
+                Err(Flaw::Unreadable(error)) if !self.is_confirmed(id, content) => {
+                    return Err(error.into()); // the only copy: never given up, and never passed over
+                }
+                Err(Flaw::Unreadable(error)) => {
+                    let what = format!("content {content} cannot be read: {error}");
+                    let why = put_aside(&self.store, content, &what);
+                    (why, VfsError::from(error))
+                }
+                Err(Flaw::Damaged(what)) => {
+                    let why = put_aside(&self.store, content, &what);
+                    (why.clone(), VfsError::Damaged(why))
+                }
+            };
+            let (again, ticket) = take_note(&self.ledger, id, content, &why, now);
+            match again {
+                Some(true) => {
+                    tracing::warn!(node = %id, why, "a cached content is damaged; it is fetched again");
+                    return Ok(None);
+                }
+                Some(false) => {
+                    let path = self.ledger.books().tree.path(id);
+                    tracing::error!(
+                        path,
+                        why,
+                        "a file that the drive does not have is damaged: see `tuyunfs status`"
+                    );
+                    ticket.durable().await.ok();
+                    return Err(error);
+                }
+                // Nobody had it open: it was given up, or a newer one has taken its place.
+                None => {
+                    let books = self.ledger.books();
+                    match books.node(id).ok_or(VfsError::NotFound)?.held.clone() {
+                        Some(newer) if newer.content != content => held = newer,
+                        Some(_) => return Err(error),
+                        None => return Ok(None),
+                    }
+                }
             }
-            Err(Flaw::Unreadable(error)) if !self.is_confirmed(id, held) => {
-                return Err(error.into()); // the only copy: never given up, and never passed over
-            }
-            Err(Flaw::Unreadable(error)) => {
-                let what = format!("content {} cannot be read: {error}", held.content);
-                (put_aside(&self.store, held, &what), VfsError::from(error))
-            }
-            Err(Flaw::Damaged(what)) => {
-                let why = put_aside(&self.store, held, &what);
-                (why.clone(), VfsError::Damaged(why))
-            }
-        };
-        let (again, ticket) = take_note(&self.ledger, id, held, &why, now);
-        if again == Some(true) {
-            tracing::warn!(node = %id, why, "a cached content is damaged; it is fetched again");
-            return Ok(None);
         }
-        let path = self.ledger.books().tree.path(id);
-        tracing::error!(
-            path,
-            why,
-            "a file that the drive does not have is damaged: see `tuyunfs status`"
-        );
-        ticket.durable().await.ok();
-        Err(error)
     }
 
-    fn is_confirmed(&self, id: NodeId, held: &Held) -> bool {
+    /// Reads of a content that is here in part, and takes it for whole once it is.
+    pub(super) async fn read_part(
+        self: &Arc<Self>,
+        id: NodeId,
+        (generation, fill): (Generation, &Arc<Fill>),
+        ahead: &Mutex<ReadAhead>,
+        offset: u64,
+        len: usize,
+    ) -> Result<(Bytes, Option<Arc<Blob>>), VfsError> {
+        if fill.is_complete().is_none() {
+            self.room_to_fetch(fill.size().min(CAP)).await?;
+        }
+        let reading = fill.read(offset, len, &mut ahead.lock());
+        let bytes = match self.in_time(reading).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.replaced_meanwhile(id, generation, fill, &error).await;
+                return Err(error);
+            }
+        };
+        let whole = fill.is_complete();
+        if let Some(blob) = &whole {
+            self.adopt(id, generation, blob).await;
+        }
+        Ok((bytes, whole))
+    }
+
+    fn is_confirmed(&self, id: NodeId, content: ContentId) -> bool {
         let books = self.ledger.books();
-        books.tree.node(id).and_then(Node::evictable) == Some(held.content)
+        books.tree.node(id).and_then(Node::evictable) == Some(content)
     }
 
     /// After a read that failed: of a content that was replaced while it was being fetched, the next open
     /// gets the newer one.
-    pub(super) async fn replaced_meanwhile(
+    async fn replaced_meanwhile(
         &self,
         id: NodeId,
         generation: Generation,

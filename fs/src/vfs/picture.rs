@@ -12,7 +12,7 @@ use tuyun_protocol::ImagePath;
 
 use super::{Attr, Kind, SMALL, Vfs, VfsError};
 use crate::content::fill::Fill;
-use crate::content::readahead::{CAP, ReadAhead};
+use crate::content::readahead::ReadAhead;
 use crate::content::store::Blob;
 use crate::outbox::ledger::{etag, etag_of};
 use crate::tree::Generation;
@@ -54,7 +54,7 @@ impl Vfs {
             let node = books.node(attr.node).ok_or(VfsError::NotFound)?;
             (node.held.clone(), node.baseline.clone(), etag(node))
         };
-        let whole = match &held {
+        let whole = match held {
             Some(held) => self.whole(attr.node, held).await?,
             None => None,
         };
@@ -140,14 +140,9 @@ impl Picture {
                 fill,
                 ahead,
             } => {
-                if fill.is_complete().is_none() {
-                    self.vfs.room_to_fetch(fill.size().min(CAP)).await?;
-                }
-                let reading = fill.read(offset, len, &mut ahead.lock());
-                let bytes = self.vfs.in_time(reading).await?;
-                if let Some(blob) = fill.is_complete() {
-                    self.vfs.adopt(self.attr.node, *generation, &blob).await;
-                }
+                let part = (*generation, fill);
+                let reading = self.vfs.read_part(self.attr.node, part, ahead, offset, len);
+                let (bytes, _) = reading.await?;
                 Ok(bytes)
             }
         }

@@ -15,7 +15,7 @@ use self::salvage::Salvage;
 use crate::content::Disk;
 use crate::content::intents::{Intent, Intents};
 use crate::content::store::Store;
-use crate::outbox::damage::{put_aside, take_note};
+use crate::outbox::damage::{Flaw, proven, put_aside, take_note};
 use crate::outbox::journal::{Contents, Durability, Journal, JournalError};
 use crate::outbox::ledger::Ledger;
 use crate::tree::{
@@ -394,12 +394,13 @@ impl Start<'_> {
             }
         }
         for (id, held, path) in only {
-            let what = match on_disk.get(&held.content) {
-                Some(len) => format!("it has {len} bytes, sealed were {}", held.size),
-                None => format!("content {} is missing", held.content),
+            let what = match proven(self.store, held.content, held.size, None) {
+                Err(Flaw::Damaged(what)) => what,
+                // It was not there a moment ago: whoever opens it will hear.
+                Ok(_) | Err(Flaw::Unreadable(_)) => continue,
             };
-            let why = put_aside(self.store, &held, &what);
-            let (_, _ticket) = take_note(self.ledger, id, &held, &why, self.now);
+            let why = put_aside(self.store, held.content, &what);
+            let (_, _ticket) = take_note(self.ledger, id, held.content, &why, self.now);
             self.report.push(format!(
                 "the content of {path} was not uploaded, and is damaged: {why}; see `tuyunfs status`"
             ));

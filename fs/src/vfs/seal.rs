@@ -194,7 +194,7 @@ impl Vfs {
             (node.held.clone(), node.size)
         };
         let whole = match held {
-            Some(held) => self.whole(file.node, &held).await?,
+            Some(held) => self.whole(file.node, held).await?,
             None => None,
         };
         let found = match whole {

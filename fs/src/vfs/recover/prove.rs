@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::Start;
+use crate::outbox::damage::{Flaw, proven};
 use crate::tree::{Baseline, ContentId, Node, NodeId, Seal};
 
 impl Start<'_> {
@@ -85,13 +86,10 @@ impl Start<'_> {
     /// Whether its bytes are on the disk for good. After a kill they may be in memory alone, and what was
     /// kept for the case that they are lost is let go after this.
     fn is_there(&self, seal: &Seal) -> io::Result<bool> {
-        match self.store.is_whole(seal.content, seal.size, seal.hash) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Ok(true) => {
-                self.store.load(seal.content)?.sync()?;
-                Ok(true)
-            }
-            other => other,
+        match proven(self.store, seal.content, seal.size, Some(seal.hash)) {
+            Ok(blob) => blob.sync().map(|()| true),
+            Err(Flaw::Damaged(_)) => Ok(false),
+            Err(Flaw::Unreadable(error)) => Err(error),
         }
     }
 

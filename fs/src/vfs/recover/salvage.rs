@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use super::Start;
+use crate::outbox::damage::proven;
 use crate::tree::{Generation, Held, Kind, NameError, Node, NodeId, Tree, recovered_name};
 
 /// How every row of a node begins.
@@ -72,13 +73,15 @@ impl Start<'_> {
         for (path, row, held) in salvage.unsent() {
             let Some(hash) = held.hash else { continue };
             // Whatever else is on the disk goes to the quarantine with all that no record names.
-            if !matches!(self.store.is_whole(held.content, held.size, hash), Ok(true)) {
+            let found = proven(self.store, held.content, held.size, Some(hash));
+            let Some(blob) = found.ok().filter(|blob| blob.sync().is_ok()) else {
                 continue;
-            }
+            };
             let (made, _ticket) = self.ledger.change(|books| {
                 let made = place(&mut books.tree, &folder, &path, now)?;
                 books.tree.edit(made, now, |node| {
                     let held = Held {
+                        content: blob.id(),
                         generation: Generation(1),
                         ..held.clone()
                     };

@@ -208,3 +208,72 @@ async fn a_rename_whose_reply_was_lost_is_looked_at_and_not_repeated_over_a_rest
         assert_eq!(rig.get(root, "b.gif").await.unwrap(), b"one");
     }
 }
+
+/// On one thread, where what is spawned runs in that order: a step is planned, then something overtakes
+/// it, and then it is performed.
+async fn overtaken<F: Future<Output = ()> + Send + 'static>(rig: &Rig, by: F) -> Vec<String> {
+    rig.drive.calls();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let sending = tokio::spawn(rig.outbox.clone().run(stop));
+    tokio::spawn(by).await.unwrap();
+    sending.await.unwrap();
+    rig.drain().await;
+    rig.drive.calls()
+}
+
+#[tokio::test]
+async fn a_create_that_a_rename_has_overtaken_is_not_sent_under_the_old_name() {
+    let rig = Rig::new().await;
+    let root = NodeId::ROOT;
+    rig.put(root, "a.part", b"bytes").await;
+    let vfs = rig.vfs.clone();
+    let rename = async move {
+        let flags = RenameFlags::default();
+        vfs.rename(root, "a.part", root, "a", flags).await.unwrap();
+    };
+    let calls = overtaken(&rig, rename).await;
+    assert!(
+        !calls.is_empty() && calls.iter().all(|call| !call.contains("a.part")),
+        "{calls:?}"
+    );
+    rig.drive_has(&[("a", Some(b"bytes"))]);
+}
+
+#[tokio::test]
+async fn an_upload_whose_content_has_been_replaced_and_removed_is_planned_anew() {
+    let rig = Rig::new().await;
+    let root = NodeId::ROOT;
+    let node = rig.put(root, "a", b"old").await;
+    let content = |rig: &Rig| {
+        let books = rig.vfs.ledger().books();
+        books.node(node).unwrap().held.as_ref().unwrap().content
+    };
+    let (old, ledger, store) = (
+        content(&rig),
+        rig.vfs.ledger().clone(),
+        rig.vfs.store().clone(),
+    );
+    let newer = store.create().unwrap();
+    newer.write_at(0, b"newer").unwrap();
+    let (size, hash) = newer.quick_xor().unwrap();
+    let replace = async move {
+        let now = SystemTime::now();
+        let ((), _ticket) = ledger.change(|books| {
+            books.tree.edit(node, now, |node| {
+                node.generation = node.generation.next();
+                node.size = size;
+                node.seal(crate::tree::Held {
+                    content: newer.id(),
+                    generation: node.generation,
+                    size,
+                    hash: Some(hash),
+                });
+            });
+        });
+        store.remove(old);
+    };
+    overtaken(&rig, replace).await;
+    assert!(rig.vfs.status().parked.is_empty(), "{:?}", rig.vfs.status());
+    rig.drive_has(&[("a", Some(b"newer"))]);
+}
