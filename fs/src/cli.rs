@@ -14,6 +14,7 @@ pub mod login;
 mod manual;
 mod mount;
 mod output;
+mod parked;
 mod retry;
 mod status;
 mod unmount;

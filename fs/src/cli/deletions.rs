@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::ArgMatches;
 use tuyun_chassis::exit::Failure;
 
-use super::output::say;
+use super::output::{another_answer, say};
 use crate::control::client::{ask, report};
 use crate::control::{Answer, Order};
 use crate::settings::Settings;
@@ -23,7 +23,7 @@ pub(super) fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), Failu
         _ => {
             return match ask(socket, &Order::Deletions)? {
                 Answer::Withheld(withheld) => say(&as_text(&withheld)),
-                _ => Err(super::output::another_answer()),
+                _ => Err(another_answer()),
             };
         }
     };

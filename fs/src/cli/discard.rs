@@ -4,6 +4,7 @@ use clap::ArgMatches;
 use tuyun_chassis::exit::{Code, Failure};
 
 use super::output::say;
+use super::parked::parked_at;
 use crate::control::Order;
 use crate::control::client::report;
 use crate::settings::Settings;
@@ -12,14 +13,7 @@ pub(super) fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), Failu
     let Some(path) = matches.get_one::<String>("path").cloned() else {
         return Err(Failure::new(Code::Usage, "no path was given"));
     };
-    let socket = &settings.control.socket;
-    let known = report(socket, &Order::Status)?.local.parked;
-    let Some(parked) = known.into_iter().find(|parked| parked.is_at(&path)) else {
-        return Err(
-            Failure::new(Code::Usage, format!("nothing is parked at {path}"))
-                .hint("see what is with `tuyunfs status`"),
-        );
-    };
+    let parked = parked_at(settings, &path)?;
     if !matches.get_flag("yes") {
         let lost = if parked.deleted {
             "the deletion is given up, and what the drive has is shown again"
@@ -31,6 +25,9 @@ pub(super) fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), Failu
         return Err(Failure::new(Code::Usage, format!("{path}: {lost}"))
             .hint("`tuyunfs export` copies it out first; to go on, add --yes"));
     }
-    report(socket, &Order::Discard { path: path.clone() })?;
+    report(
+        &settings.control.socket,
+        &Order::Discard { path: path.clone() },
+    )?;
     say(&format!("{path}: the change is given up\n"))
 }

@@ -9,8 +9,7 @@ use clap::ArgMatches;
 use tuyun_chassis::exit::{Code, Failure};
 
 use super::output::say;
-use crate::control::Order;
-use crate::control::client::report;
+use super::parked::parked_at;
 use crate::settings::Settings;
 
 pub(super) fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), Failure> {
@@ -18,14 +17,7 @@ pub(super) fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), Failu
     let (Some(path), Some(file)) = (argument("path"), argument("file")) else {
         return Err(Failure::new(Code::Usage, "a path and a file are needed"));
     };
-    let known = report(&settings.control.socket, &Order::Status)?
-        .local
-        .parked;
-    let parked = known.into_iter().find(|parked| parked.is_at(&path));
-    let parked = parked.ok_or_else(|| {
-        Failure::new(Code::Usage, format!("nothing is parked at {path}"))
-            .hint("see what is with `tuyunfs status`; any other file can be copied from the mounted folder")
-    })?;
+    let parked = parked_at(settings, &path)?;
     let Some(content) = parked.content else {
         let why = format!("no bytes of {path} are here: {}", parked.why);
         return Err(Failure::new(Code::Unavailable, why).hint(

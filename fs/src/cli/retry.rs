@@ -1,9 +1,10 @@
 //! `tuyunfs retry`: lets parked changes run again.
 
 use clap::ArgMatches;
-use tuyun_chassis::exit::{Code, Failure};
+use tuyun_chassis::exit::Failure;
 
 use super::output::{another_answer, say};
+use super::parked::nothing_parked_at;
 use crate::control::client::ask;
 use crate::control::{Answer, Order};
 use crate::settings::Settings;
@@ -12,11 +13,7 @@ pub(super) fn run(matches: &ArgMatches, settings: &Settings) -> Result<(), Failu
     let path = matches.get_one::<String>("path").cloned();
     let order = Order::Retry { path: path.clone() };
     match (ask(&settings.control.socket, &order)?, path) {
-        (Answer::Retried(0), Some(path)) => Err(Failure::new(
-            Code::Usage,
-            format!("nothing is parked at {path}"),
-        )
-        .hint("see what is with `tuyunfs status`")),
+        (Answer::Retried(0), Some(path)) => Err(nothing_parked_at(&path)),
         (Answer::Retried(0), None) => say("nothing is parked\n"),
         (Answer::Retried(count), _) => say(&format!(
             "{count} changes are tried again; see how it went with `tuyunfs status`\n"
