@@ -5,6 +5,7 @@
 //! Beside it another such disk takes plain files, closed and not synced: a round in which that one loses
 //! none did not cut anything, and does not count. `rclone mount` is put through the same.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
@@ -21,7 +22,7 @@ use harness::disk::{Disk, close};
 use harness::gate;
 use harness::mount::Mount;
 use harness::needs::{self, Need};
-use harness::wait::until;
+use harness::wait::{until, within};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tuyunfs::content::QuickXor;
@@ -43,6 +44,10 @@ const MICROSECONDS: u64 = 5000;
 
 /// Size of the disks in MiB: much more than a round writes.
 const SIZE: u64 = 256;
+
+/// Within this both sides have the same after a start: for two minutes what a lost request may have made is looked
+/// for, and a folder that it may be in is not deleted before that.
+const SETTLED: Duration = Duration::from_mins(3);
 
 /// Files that the control and rclone close before a cut.
 const FILES: usize = 50;
@@ -184,14 +189,7 @@ fn round(seed: u64) -> Vec<(&'static str, u64)> {
         control += plain.lost();
         mount.run();
         for (n, (work, deed)) in works.iter_mut().zip(&under_way).enumerate() {
-            // What nobody was told of yet may have got to the drive, and comes back from there.
-            let folder = format!("share/mount/{n}/");
-            cloud.until("both sides have the same", |drive| {
-                let paths = drive.tree().into_iter().map(|node| node.path);
-                let below = |path: String| path.strip_prefix(&folder).map(str::to_owned);
-                let there: BTreeSet<String> = paths.filter_map(below).collect();
-                paths_in(&mount.point.join(n.to_string())) == Some(there)
-            });
+            both_agree(&cloud, &mount, n);
             work.look(deed);
         }
     }
@@ -221,6 +219,24 @@ fn round(seed: u64) -> Vec<(&'static str, u64)> {
         ("unfinished contents put aside", aside),
         ("closed files lost by plain ext4", control),
     ]
+}
+
+/// Waits until the drive and the mounted folder have the same: what nobody was told of yet may have got to the
+/// drive, and comes back from there.
+fn both_agree(cloud: &Cloud, mount: &Mount, n: usize) {
+    let folder = format!("share/mount/{n}/");
+    let last = RefCell::new(String::new());
+    let agree = || {
+        let paths = cloud.0.tree().into_iter().map(|node| node.path);
+        let below = |path: String| path.strip_prefix(&folder).map(str::to_owned);
+        let there: BTreeSet<String> = paths.filter_map(below).collect();
+        let here = paths_in(&mount.point.join(n.to_string()))?;
+        let (only_here, only_there) = (&here - &there, &there - &here);
+        *last.borrow_mut() = format!("here alone: {only_here:?}; there alone: {only_there:?}");
+        (here == there).then_some(())
+    };
+    let agreed = within(SETTLED, agree).is_some();
+    assert!(agreed, "{folder}: {}; {}", last.borrow(), mount.status());
 }
 
 /// What is below a folder, unless it changes meanwhile.

@@ -14,16 +14,21 @@ const LOOK: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// It never did; `what` says what was waited for.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    let seen = within(DEADLINE, look);
+    seen.unwrap_or_else(|| panic!("waited {DEADLINE:?} in vain until {what}"))
+}
+
+/// The same for so long, for whoever says himself what is wrong when it never came.
+pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + limit;
     loop {
         if let Some(seen) = look() {
-            return seen;
+            return Some(seen);
         }
-        assert!(
-            Instant::now() < end,
-            "waited {DEADLINE:?} in vain until {what}"
-        );
+        if Instant::now() >= end {
+            return None;
+        }
         std::thread::sleep(LOOK);
     }
 }
