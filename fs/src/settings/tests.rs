@@ -1,3 +1,5 @@
+//! Settings from files, variables and flags: what is taken, and what is refused with which words.
+
 use tuyun_chassis::exit::Explain as _;
 
 use super::*;
