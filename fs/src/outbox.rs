@@ -12,3 +12,4 @@ pub mod late;
 pub mod ledger;
 pub mod plan;
 mod settle;
+pub mod unwritten;

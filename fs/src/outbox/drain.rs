@@ -5,6 +5,7 @@
 //! drive as a whole cannot be reached, everything waits. Nothing is ever dropped: what the drive
 //! refuses for good is parked, with its reason, for a person to see.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::Ledger;
 use super::plan::{Holds, Step, Subject, plan};
 use super::settle::{Outcome, Settle};
+use super::unwritten::Unwritten;
 use crate::content::store::Store;
 use crate::ports::Drive;
 use crate::tree::{ItemId, NodeId};
@@ -83,6 +85,14 @@ struct Failure {
     until: SystemTime,
 }
 
+/// When to plan again, unless something happens before.
+#[derive(Default)]
+struct Next {
+    at: Option<SystemTime>,
+    /// Also once the journal has got further.
+    for_disk: bool,
+}
+
 /// Why nothing is sent at present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
@@ -92,22 +102,32 @@ pub struct Pause {
     pub until: SystemTime,
 }
 
-impl Holds for HoldTable {
+/// What holds steps back: what is known of failures, and the disk.
+struct AllHolds<'a> {
+    table: &'a HoldTable,
+    unwritten: &'a Unwritten,
+    /// Something waits for the disk alone.
+    for_disk: Cell<bool>,
+}
+
+impl Holds for AllHolds<'_> {
     fn busy(&self, subject: &Subject) -> bool {
-        self.busy.contains(subject)
+        let unwritten = self.unwritten.has(subject);
+        self.for_disk.set(self.for_disk.get() || unwritten);
+        unwritten || self.table.busy.contains(subject)
     }
 
     fn entering(&self, folder: &ItemId) -> bool {
         let into = |subject: &Subject| matches!(subject, Subject::Name(dir, _) if dir == folder);
-        self.busy.iter().any(into)
+        self.table.busy.iter().any(into)
     }
 
     fn until(&self, subject: &Subject) -> Option<SystemTime> {
-        self.failed.get(subject).map(|failure| failure.until)
+        self.table.until(subject)
     }
 
     fn full_until(&self) -> Option<SystemTime> {
-        self.full
+        self.table.full
     }
 }
 
@@ -198,15 +218,16 @@ impl Outbox {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut running: JoinSet<(Step, Outcome)> = JoinSet::new();
         let mut deadline = None;
+        let mut durable = self.settle.ledger.journal().durable();
         loop {
             if stop.is_cancelled() && deadline.is_none() {
                 deadline = Some(tokio::time::Instant::now() + self.config.grace);
             }
-            let wake = self.start_steps(&mut running);
+            let next = self.start_steps(&mut running);
             if deadline.is_some() && running.is_empty() && (self.is_drained() || self.stuck()) {
                 return;
             }
-            let sleep = wake.map_or(LONGEST_WAIT, |at| {
+            let sleep = next.at.map_or(LONGEST_WAIT, |at| {
                 at.duration_since(SystemTime::now()).unwrap_or_default()
             });
             tokio::select! {
@@ -221,6 +242,7 @@ impl Outbox {
                 }
                 Some(done) = running.join_next() => self.finish(done),
                 () = self.settle.ledger.wake.notified() => {}
+                Ok(()) = durable.changed(), if next.for_disk => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
@@ -236,19 +258,22 @@ impl Outbox {
         rootless || self.paused().is_some() || self.holds.lock().failed.values().any(waits)
     }
 
-    fn start_steps(self: &Arc<Self>, running: &mut JoinSet<(Step, Outcome)>) -> Option<SystemTime> {
+    fn start_steps(self: &Arc<Self>, running: &mut JoinSet<(Step, Outcome)>) -> Next {
         let now = SystemTime::now();
         let room = self.config.uploads.saturating_sub(running.len());
-        let books = self.settle.ledger.books();
+        let mut books = self.settle.ledger.books();
         let mut holds = self.holds.lock();
         if let Some(pause) = &holds.pause {
             if pause.until > now {
-                return Some(pause.until);
+                return Next {
+                    at: Some(pause.until),
+                    for_disk: false,
+                };
             }
             holds.pause = None;
         }
         if room == 0 {
-            return None;
+            return Next::default();
         }
         holds.forget(now);
         let hurried = self.hurried.load(Ordering::Acquire);
@@ -257,14 +282,21 @@ impl Outbox {
         } else {
             self.config.settle
         };
+        books.unwritten.forget_written();
+        let all_holds = AllHolds {
+            table: &holds,
+            unwritten: &books.unwritten,
+            for_disk: Cell::new(false),
+        };
         let plan = plan(
             &books.tree,
-            &*holds,
+            &all_holds,
             settle,
             self.config.drive_has_versions,
             room,
             now,
         );
+        let for_disk = all_holds.for_disk.get();
         drop(books);
         for step in plan.steps {
             holds.busy.extend(step.subjects());
@@ -275,7 +307,10 @@ impl Outbox {
                 (step, outcome)
             });
         }
-        plan.wake
+        Next {
+            at: plan.wake,
+            for_disk,
+        }
     }
 
     fn finish(&self, done: Result<(Step, Outcome), tokio::task::JoinError>) {
@@ -321,6 +356,10 @@ impl Outbox {
 }
 
 impl HoldTable {
+    fn until(&self, subject: &Subject) -> Option<SystemTime> {
+        self.failed.get(subject).map(|failure| failure.until)
+    }
+
     fn fail(&mut self, subject: Subject, wait: Option<Duration>) {
         let failure = self.failed.entry(subject).or_insert(Failure {
             times: 0,

@@ -20,9 +20,10 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::changes::Changes;
 use self::committer::{Barriers, Change, Committer};
@@ -180,6 +181,8 @@ impl Recovered {
 
 /// Waits until a change is durable.
 pub struct Ticket {
+    /// Counts changes, in their order.
+    pub number: u64,
     outcome: oneshot::Receiver<Result<(), CommitFailed>>,
     /// The change is in the log of changes; the committer takes its time.
     noted: bool,
@@ -245,6 +248,10 @@ pub struct Journal {
     thread: Mutex<Option<JoinHandle<()>>>,
     durability: Durability,
     changes: Arc<Changes>,
+    /// How many changes were handed over.
+    queued: AtomicU64,
+    /// The last change that survives a power cut.
+    durable: watch::Receiver<u64>,
 }
 
 /// Calls the database on a file that may be damaged. It was checked, so this is for what no check finds.
@@ -291,6 +298,7 @@ impl Journal {
         let (orders, waiting) = channel();
         let failing = Arc::new(Mutex::new(None));
         let changes = Arc::new(changes);
+        let (reached, durable) = watch::channel(0);
         let committer = Committer {
             path: path.to_owned(),
             tables,
@@ -301,6 +309,7 @@ impl Journal {
             unwritten: VecDeque::new(),
             removed: Vec::new(),
             unproven: Unproven::examined(recovered.seals.keys().copied()),
+            reached,
         };
         let thread = Builder::new()
             .name("committer".into())
@@ -312,6 +321,8 @@ impl Journal {
             thread: Mutex::new(Some(thread)),
             durability,
             changes,
+            queued: AtomicU64::new(0),
+            durable,
         };
         Ok((journal, recovered))
     }
@@ -322,6 +333,7 @@ impl Journal {
     /// `durability = "fsync"` it is what can be changed in a second.
     pub fn commit(&self, batch: Batch) -> Ticket {
         let (waiter, outcome) = oneshot::channel();
+        let number = self.queued.fetch_add(1, Ordering::Relaxed) + 1;
         let noted = match self.durability {
             Durability::Fsync if !batch.is_empty() => self.note(&batch),
             Durability::Fsync | Durability::Close => None,
@@ -330,6 +342,7 @@ impl Journal {
             let _ = waiter.send(Ok(()));
         } else {
             let change = Change {
+                number,
                 batch,
                 noted,
                 synced: false,
@@ -338,6 +351,7 @@ impl Journal {
             let _ = self.orders.send(Order::Commit { change, waiter });
         }
         Ticket {
+            number,
             outcome,
             noted: noted.is_some(),
             orders: self.orders.clone(),
@@ -357,17 +371,26 @@ impl Journal {
     /// A ticket for everything that was changed so far.
     pub fn everything(&self) -> Ticket {
         let (waiter, outcome) = oneshot::channel();
+        let number = self.queued.load(Ordering::Relaxed);
         let change = Change {
+            number,
             batch: Batch::default(),
             noted: None,
             synced: true,
         };
         let _ = self.orders.send(Order::Commit { change, waiter });
         Ticket {
+            number,
             outcome,
             noted: false,
             orders: self.orders.clone(),
         }
+    }
+
+    /// The number of the last change that survives a power cut, as it grows.
+    #[must_use]
+    pub fn durable(&self) -> watch::Receiver<u64> {
+        self.durable.clone()
     }
 
     /// From when on changes survive a power cut.

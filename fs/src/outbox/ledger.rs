@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::feed::{Feed, What};
 use super::journal::{Journal, Ticket};
+use super::unwritten::Unwritten;
 use crate::ports::Invalidate;
 use crate::threads::Mutex;
 use crate::tree::{Batch, ContentId, Effects, Node, NodeId, QuickXorHash, Tree};
@@ -32,6 +33,8 @@ pub struct Books {
     /// Contents that the drive has confirmed, with no record of that on the disk yet; `true`: writing it
     /// has failed, and is tried again. To a start they are the only copies.
     pub unrecorded: HashMap<ContentId, bool>,
+    /// What the journal has not got to the disk yet, and so is not sent.
+    pub unwritten: Unwritten,
     /// Content files to be removed at the next start, should this run end before it removes them.
     pub doomed: Vec<ContentId>,
 }
@@ -41,6 +44,14 @@ impl Books {
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.tree.node(id).or_else(|| self.orphans.get(&id))
+    }
+
+    /// All rows that have changed, and others.
+    fn batch(&mut self, others: Batch) -> Batch {
+        let mut batch = self.tree.batch();
+        batch.append(others);
+        batch.doomed.append(&mut self.doomed);
+        batch
     }
 
     /// Changes size and times of a file that is being written.
@@ -74,6 +85,7 @@ impl Ledger {
             orphans: HashMap::new(),
             used: HashMap::new(),
             unrecorded: HashMap::new(),
+            unwritten: Unwritten::new(journal.durable()),
             doomed: Vec::new(),
         };
         Self {
@@ -110,11 +122,20 @@ impl Ledger {
     pub fn change_with<R>(&self, change: impl FnOnce(&mut Books) -> (R, Batch)) -> (R, Ticket) {
         let mut books = self.books.lock();
         let (result, extra) = change(&mut books);
-        let mut batch = books.tree.batch();
-        batch.append(extra);
-        batch.doomed.append(&mut books.doomed);
+        let batch = books.batch(extra);
+        let touched = Unwritten::of(&batch, &books.tree);
         let ticket = self.journal.commit(batch);
+        books.unwritten.add(touched, ticket.number);
         (result, ticket)
+    }
+
+    /// Notes what is being done about what is pending: that does not have to wait for its own note.
+    pub fn note<R>(&self, note: impl FnOnce(&mut Books) -> R) -> R {
+        let mut books = self.books.lock();
+        let result = note(&mut books);
+        let batch = books.batch(Batch::default());
+        self.journal.commit(batch);
+        result
     }
 
     /// Tells the kernel and the feed what remote news mean for them.

@@ -90,14 +90,13 @@ impl Settle {
             return true;
         };
         let now = SystemTime::now();
-        let (wanted, _ticket) = self.ledger.change(|books| {
+        self.ledger.note(|books| {
             let wanted = wants(&books.tree, *node, parent, name);
             if wanted {
                 books.tree.attempt(*node, now);
             }
             wanted
-        });
-        wanted
+        })
     }
 
     async fn send(&self, step: &Step) -> Result<Outcome, DriveError> {

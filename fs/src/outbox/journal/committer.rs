@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::changes::Changes;
 use super::database::{Tables, Write};
@@ -40,10 +40,14 @@ pub(super) struct Committer {
     pub(super) removed: Vec<ContentId>,
     pub(super) unproven: Unproven,
     pub(super) barriers: Barriers,
+    /// The number of the last change that survives a power cut.
+    pub(super) reached: watch::Sender<u64>,
 }
 
 /// A change on its way.
 pub(super) struct Change {
+    /// Changes are counted in their order.
+    pub(super) number: u64,
     pub(super) batch: Batch,
     /// Its number in the log of changes, if it is there.
     pub(super) noted: Option<u64>,
@@ -145,9 +149,12 @@ impl Committer {
         }
     }
 
-    /// After a transaction: removes what nothing refers to any more.
+    /// After a transaction: says how far it got, and removes what nothing refers to any more.
     fn clean_up(&mut self, lost: &[(ContentId, CommitFailed)]) {
         self.unproven.lost(lost);
+        if let Some(last) = self.unwritten.back() {
+            self.reached.send_replace(last.number);
+        }
         let mut gone = Vec::new();
         for change in self.unwritten.drain(..) {
             for seal in change.batch.seals {

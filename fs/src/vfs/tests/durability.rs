@@ -1,6 +1,6 @@
 //! What a kill and a power cut leave, with both promises that an operator can choose.
 
-use super::fragile_disk::{FragileDisk, Left};
+use super::fragile_disk::{Fault, FragileDisk, Left, Trouble};
 use super::model::{Step, perform};
 use super::*;
 
@@ -370,4 +370,36 @@ async fn what_a_file_was_renamed_over_is_put_aside_where_its_own_bytes_did_not_g
         "{:?}",
         rig.report
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_journal_has_not_got_to_the_disk_is_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FragileDisk::over(dir.path(), "boot");
+    let rig = Rig::start_on(disk.clone(), dir, Arc::default(), Durability::Close).await;
+    let rig = rig.unwrap();
+    let root = NodeId::ROOT;
+    rig.put(root, "kept", b"1").await;
+    rig.put(root, "moved", b"2").await;
+    disk.fail(Fault::From(disk.calls()), Trouble::Full);
+    let flags = RenameFlags::default();
+    let renamed = rig.vfs.rename(root, "moved", root, "refused", flags).await;
+    renamed.expect_err("the disk is full");
+
+    let stop = CancellationToken::new();
+    let sending = tokio::spawn(rig.outbox.clone().run(stop.clone()));
+    let sent = |name: &str| rig.drive.at(name).is_some();
+    let until = async |name: &str| {
+        while !sent(name) || rig.outbox.sending() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    until("kept").await;
+    rig.drive_has(&[("kept", Some(b"1"))]);
+    // Once there is room the journal gets it, and so does the drive.
+    disk.heal();
+    until("refused").await;
+    rig.drive_has(&[("kept", Some(b"1")), ("refused", Some(b"2"))]);
+    stop.cancel();
+    sending.await.unwrap();
 }

@@ -30,7 +30,10 @@ type Inode = u64;
 /// What a call does to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Call {
+    /// Of what is there.
     Open,
+    /// A file that was not there.
+    Make,
     MakeDir,
     Read,
     Write,
@@ -46,10 +49,16 @@ pub(crate) enum Call {
 }
 
 impl Call {
+    /// Whether it needs a descriptor.
+    fn takes_descriptor(self) -> bool {
+        // A copy opens nothing, and a barrier of a directory opens the directory.
+        matches!(self, Self::Open | Self::Make | Self::SyncDir)
+    }
+
     /// Whether it needs room.
     fn takes_room(self) -> bool {
         match self {
-            Self::Open
+            Self::Make
             | Self::MakeDir
             | Self::Write
             | Self::Append
@@ -60,7 +69,7 @@ impl Call {
             // A disk that allocates late says so at the barrier.
             | Self::SyncFile
             | Self::SyncAll => true,
-            Self::Read | Self::Remove | Self::SyncDir => false,
+            Self::Open | Self::Read | Self::Remove | Self::SyncDir => false,
         }
     }
 }
@@ -79,13 +88,24 @@ pub(crate) enum Fault {
 pub(crate) enum Trouble {
     Broken,
     Full,
+    /// No descriptor is left.
+    Exhausted,
 }
 
 impl Trouble {
+    fn strikes(self, call: Call) -> bool {
+        match self {
+            Self::Broken => true,
+            Self::Full => call.takes_room(),
+            Self::Exhausted => call.takes_descriptor(),
+        }
+    }
+
     fn error(self) -> io::Error {
         io::Error::from_raw_os_error(match self {
             Self::Broken => libc::EIO,
             Self::Full => libc::ENOSPC,
+            Self::Exhausted => libc::EMFILE,
         })
     }
 }
@@ -476,8 +496,7 @@ impl State {
             Fault::Once(at) => number == at,
             Fault::From(at) => number >= at,
         };
-        let of_this_kind = trouble == Trouble::Broken || call.takes_room();
-        (struck && of_this_kind).then_some(trouble)
+        (struck && trouble.strikes(call)).then_some(trouble)
     }
 
     fn know(&mut self, file: &File) -> Inode {
@@ -547,8 +566,9 @@ impl State {
 
 impl Disk for FragileDisk {
     fn open(&self, path: &Path, how: &OpenOptions) -> io::Result<File> {
-        self.plain(Call::Open, |state| {
-            let was_there = path.exists();
+        let was_there = path.exists();
+        let call = if was_there { Call::Open } else { Call::Make };
+        self.plain(call, |state| {
             let file = Host.open(path, how)?;
             let inode = state.know(&file);
             state.bytes(inode).written = None; // it may have been emptied
