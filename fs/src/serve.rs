@@ -7,10 +7,12 @@
 //! for as long as `writeback.grace` allows; the operator's side goes last, so that it can be
 //! watched.
 
+mod progress;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,7 @@ use tuyun_chassis::http::{Front, Listener, TlsFiles};
 use tuyun_chassis::notify;
 use tuyun_chassis::stop::Stop;
 
+use self::progress::{Mark, Progress};
 use crate::control::{Facts, Socket, metrics, report::MountReport};
 use crate::daemon::Core;
 use crate::graph::DriveKind;
@@ -100,7 +103,8 @@ pub async fn run(
     let broken = core.broken.is_cancelled();
     leave.cancel();
     notify::stopping();
-    rim.operators.spawn(ask_for_time(rim.over.clone()));
+    rim.operators
+        .spawn(ask_for_time(rim.facts.clone(), rim.over.clone()));
     let unmounted = rim.close().await;
     core.stop().await;
     rim.over().await;
@@ -334,9 +338,17 @@ async fn is_alive(mount: Option<&MountReport>) -> bool {
     matches!(tokio::time::timeout(ALIVE, asking).await, Ok(Ok(true)))
 }
 
-async fn ask_for_time(until: CancellationToken) {
+/// Asks the supervisor to wait while the stop gets somewhere. What is left after that is in the journal.
+async fn ask_for_time(facts: Arc<Facts>, until: CancellationToken) {
+    let mut progress = Progress::new(Instant::now());
     loop {
-        notify::extend(TELL * 4);
+        let mark = Mark {
+            bytes_up: facts.graph.traffic().bytes_up,
+            pending: facts.vfs.status().pending,
+        };
+        if progress.goes_on(mark, Instant::now()) {
+            notify::extend(TELL * 4);
+        }
         if until
             .run_until_cancelled(tokio::time::sleep(TELL))
             .await

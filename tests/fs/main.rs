@@ -3,6 +3,7 @@
 mod files;
 mod messages;
 mod names;
+mod notify;
 mod parked;
 mod push;
 mod remote;

@@ -46,6 +46,7 @@ pub(super) fn serve(
         "tuyunfs starts"
     );
     start::install_crypto();
+    start::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -18,6 +18,13 @@ use super::hash::PIECE;
 /// How much the kernel is asked to copy at once: a copy can be cut short no sooner than that.
 const COPY: usize = 64 * 1024 * 1024;
 
+/// Whether the system was short of something for a moment: it says nothing about the disk.
+#[must_use]
+pub fn is_passing(error: &io::Error) -> bool {
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|number| short.contains(&number))
+}
+
 /// What the state asks of its disk. Each call fails as the system's own does.
 #[expect(
     clippy::missing_errors_doc,

@@ -224,7 +224,12 @@ impl Outbox {
                 deadline = Some(tokio::time::Instant::now() + self.config.grace);
             }
             let next = self.start_steps(&mut running);
-            if deadline.is_some() && running.is_empty() && (self.is_drained() || self.stuck()) {
+            let waits_for_disk = next.for_disk && self.settle.ledger.journal().failing().is_none();
+            if deadline.is_some()
+                && running.is_empty()
+                && !waits_for_disk
+                && (self.is_drained() || self.stuck())
+            {
                 return;
             }
             let sleep = next.at.map_or(LONGEST_WAIT, |at| {
@@ -235,8 +240,7 @@ impl Outbox {
                 () = until(deadline) => {
                     running.abort_all();
                     while running.join_next().await.is_some() {}
-                    self.settle.ledger.books().tree.all_ended();
-                    self.holds.lock().running = 0;
+                    self.none_runs();
                     tracing::info!("stopped with changes unsent; they are journaled and go on at the next start");
                     return;
                 }
@@ -246,6 +250,14 @@ impl Outbox {
                 () = tokio::time::sleep(sleep) => {}
             }
         }
+    }
+
+    /// Forgets which steps are under way: they have ended, somehow.
+    fn none_runs(&self) {
+        self.settle.ledger.books().tree.all_ended();
+        let mut holds = self.holds.lock();
+        holds.busy.clear();
+        holds.running = 0;
     }
 
     fn stuck(&self) -> bool {
@@ -319,11 +331,8 @@ impl Outbox {
             Err(error) => {
                 // The step that panicked is unknown here: give all of them free, and slowly.
                 tracing::error!(%error, "a step of the outbox panicked");
-                self.settle.ledger.books().tree.all_ended();
-                let mut holds = self.holds.lock();
-                holds.busy.clear();
-                holds.running = 0;
-                holds.pause("a step panicked".into(), None);
+                self.none_runs();
+                self.holds.lock().pause("a step panicked".into(), None);
                 return;
             }
         };

@@ -371,16 +371,15 @@ impl Journal {
     /// A ticket for everything that was changed so far.
     pub fn everything(&self) -> Ticket {
         let (waiter, outcome) = oneshot::channel();
-        let number = self.queued.load(Ordering::Relaxed);
         let change = Change {
-            number,
+            number: 0, // no change of its own
             batch: Batch::default(),
             noted: None,
             synced: true,
         };
         let _ = self.orders.send(Order::Commit { change, waiter });
         Ticket {
-            number,
+            number: 0,
             outcome,
             noted: false,
             orders: self.orders.clone(),

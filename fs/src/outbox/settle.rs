@@ -16,6 +16,7 @@ use super::damage::{Flaw, proven, put_aside};
 use super::late::catch_up;
 use super::ledger::Ledger;
 use super::plan::{Step, aside, sent};
+use crate::content::disk::is_passing;
 use crate::content::store::Store;
 use crate::ports::{Drive, DriveError, Update, Upload, UploadTarget};
 use crate::tree::{Grave, Held, Item, ItemFacet, ItemId, Node, NodeId, Parked, Sent, Tree};
@@ -348,6 +349,7 @@ impl Settle {
             DriveError::Locked(_) => Outcome::Locked,
             // Looked into where they can happen; here, the state changed between two requests.
             DriveError::NotFound | DriveError::NameTaken | DriveError::Conflict => Outcome::Again,
+            DriveError::Disk(error) if is_passing(&error) => Outcome::Again,
             // It was asked for what nobody wants any more.
             DriveError::Refused { .. } | DriveError::Disk(_) if self.is_outdated(step) => {
                 Outcome::Later(Duration::ZERO)

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::seal::HASH_HERE;
 use super::{NodeId, SMALL, Vfs, VfsError};
+use crate::content::disk::is_passing;
 use crate::content::fill::Fill;
 use crate::content::readahead::{CAP, ReadAhead};
 use crate::content::room::FILE;
@@ -192,8 +193,11 @@ impl Vfs {
                     self.ledger.books().used.insert(content, now);
                     return Ok(Some(blob));
                 }
-                Err(Flaw::Unreadable(error)) if !self.is_confirmed(id, content) => {
-                    return Err(error.into()); // the only copy: never given up, and never passed over
+                // The only copy is never given up, and never passed over.
+                Err(Flaw::Unreadable(error))
+                    if is_passing(&error) || !self.is_confirmed(id, content) =>
+                {
+                    return Err(error.into());
                 }
                 Err(Flaw::Unreadable(error)) => {
                     let what = format!("content {content} cannot be read: {error}");

@@ -3,6 +3,7 @@
 
 mod agree;
 mod damage;
+mod decay;
 mod descriptions;
 mod durability;
 mod faults;

@@ -132,6 +132,7 @@ where
     R: Future<Output = Result<(), Failure>>,
 {
     start::install_crypto();
+    start::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

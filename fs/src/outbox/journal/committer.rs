@@ -152,8 +152,12 @@ impl Committer {
     /// After a transaction: says how far it got, and removes what nothing refers to any more.
     fn clean_up(&mut self, lost: &[(ContentId, CommitFailed)]) {
         self.unproven.lost(lost);
-        if let Some(last) = self.unwritten.back() {
-            self.reached.send_replace(last.number);
+        if let Some(last) = self.unwritten.iter().map(|change| change.number).max() {
+            self.reached.send_if_modified(|reached| {
+                let further = last > *reached;
+                *reached = last.max(*reached);
+                further
+            });
         }
         let mut gone = Vec::new();
         for change in self.unwritten.drain(..) {

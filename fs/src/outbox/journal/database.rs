@@ -195,8 +195,20 @@ fn broken(path: &Path, error: impl Into<redb::Error>) -> JournalError {
     match error.into() {
         redb::Error::DatabaseAlreadyOpen => JournalError::InUse(path),
         redb::Error::Corrupted(why) => JournalError::Damaged { path, why },
-        // What it says of a file of another kind.
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+        // What it says of a file of another kind, and of one that was cut.
+        redb::Error::Io(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            let why = error.to_string();
+            JournalError::Damaged { path, why }
+        }
+        // All tables are made together.
+        error @ (redb::Error::TableDoesNotExist(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TypeDefinitionChanged { .. }) => {
             let why = error.to_string();
             JournalError::Damaged { path, why }
         }

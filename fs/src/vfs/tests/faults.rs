@@ -156,19 +156,19 @@ fn runtime() -> tokio::runtime::Runtime {
 
 #[test]
 fn g5_a_disk_that_fails_or_is_full_at_any_call_loses_nothing_that_was_acknowledged() {
-    // In short, each call meets one kind of trouble in some sixteen runs.
+    // In short, every thirty-second call meets each kind of trouble.
     let stride = if std::env::var_os("GAUNTLET_ROUNDS").is_some() {
         1
     } else {
-        16
+        32
     };
-    let title = "EIO and ENOSPC at every call of the disk";
+    let title = "EIO, ENOSPC and EMFILE at every call of the disk";
     gate::run("G5-disk", title, 1, |seed| {
         runtime().block_on(async {
             let (mut from, mut met) = (usize::try_from(seed).unwrap(), 0);
             for durability in [Durability::Close, Durability::Fsync] {
                 for lasting in [false, true] {
-                    for trouble in [Trouble::Broken, Trouble::Full] {
+                    for trouble in [Trouble::Broken, Trouble::Full, Trouble::Exhausted] {
                         met += walk(from % stride, stride, lasting, trouble, durability).await;
                         from += 3; // another part of the calls
                     }
@@ -181,7 +181,7 @@ fn g5_a_disk_that_fails_or_is_full_at_any_call_loses_nothing_that_was_acknowledg
 
 #[test]
 fn g5_a_start_on_a_disk_that_fails_is_refused_or_true_and_the_next_one_is_whole() {
-    let title = "EIO and ENOSPC at every call of a start";
+    let title = "EIO, ENOSPC and EMFILE at every call of a start";
     gate::run("G5-start", title, 1, |_| {
         runtime().block_on(async {
             let groups = scenario();
@@ -189,7 +189,7 @@ fn g5_a_start_on_a_disk_that_fails_is_refused_or_true_and_the_next_one_is_whole(
             let cuts = record(&groups, Durability::Close).await;
             let mut met = 0;
             for cut in cuts.iter().step_by(cuts.len() / 4 + 1).skip(1) {
-                for trouble in [Trouble::Broken, Trouble::Full] {
+                for trouble in [Trouble::Broken, Trouble::Full, Trouble::Exhausted] {
                     let mut at = 0;
                     loop {
                         let what = format!("start at {}, call {at} ({trouble:?})", cut.number);

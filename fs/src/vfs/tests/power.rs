@@ -247,7 +247,7 @@ pub(super) async fn settle(rig: &Rig) {
 }
 
 /// Every content that any file ever had.
-fn ever_written(steps: &[Step]) -> BTreeSet<Vec<u8>> {
+pub(super) fn ever_written(steps: &[Step]) -> BTreeSet<Vec<u8>> {
     let (mut model, mut ever) = (Model::new(), BTreeSet::from([Vec::new()]));
     for step in steps {
         apply(&mut model, step);
