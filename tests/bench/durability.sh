@@ -8,8 +8,8 @@
 # Each round does both sides in turn, so that what else the machine does hits both; the median of
 # the rounds' ratios counts. Prints a table for docs/benchmarks.md. Needs root and /dev/fuse.
 set -u -o pipefail
-# shellcheck source=packaging/check/lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/../../packaging/check/lib.sh"
+# shellcheck source=tests/bench/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 rounds=${1:-5}
 files=${2:-400}
@@ -19,23 +19,19 @@ bytes=100000
 needs_root_and_fuse "measuring writes"
 needs_programs "measuring writes" awk sort
 
-PROGRAMS_DIR=$("$top/packaging/check/target-dir.sh")/release
-export PROGRAMS_DIR
-(cd "$top" && cargo build --release --locked --package tuyunfs --package graph-emulator \
-    --package tuyun-tests --bins) || die "the programs do not build"
-
+build_release
 make_work
 trap end_world EXIT
-
-median() { sort -g | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
 
 # measure <durability> <writers> <round>: microseconds a file, plain and mounted.
 measure() {
     local durability=$1 writers=$2 round=$3 plain mounted fsync=()
     [ "$durability" = fsync ] || fsync=(--fsync)
-    plain=$("$PROGRAMS_DIR/writers" "$work/plain/$durability-$writers-$round" "$files" "$writers" \
-        "$bytes" "${fsync[@]}") || die "plain writes fail"
-    mounted=$("$PROGRAMS_DIR/writers" "$point/$writers-$round" "$files" "$writers" "$bytes") ||
+    local beside=$work/plain/$durability-$writers-$round inside=$point/$writers-$round
+    mkdir "$beside" "$inside" || die "no folders to write into"
+    plain=$("$PROGRAMS_DIR/load" write "$beside" "$files" "$writers" "$bytes" "${fsync[@]}") ||
+        die "plain writes fail"
+    mounted=$("$PROGRAMS_DIR/load" write "$inside" "$files" "$writers" "$bytes") ||
         die "writes into the folder fail"
     echo "$plain $mounted"
 }

@@ -7,8 +7,8 @@
 # Both reach the emulator under the service's own host names, in namespaces of their own. Prints a
 # table for docs/benchmarks.md. Needs root, /dev/fuse and rclone.
 set -u -o pipefail
-# shellcheck source=packaging/check/lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/../../packaging/check/lib.sh"
+# shellcheck source=tests/bench/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 if [ "${1:-}" != --inside ]; then
     needs_root_and_fuse "counting requests"
@@ -31,29 +31,7 @@ quiet_for=7
 
 make_work
 trap end_world EXIT
-ip link set lo up || die "cannot bring up the loopback"
-cat >"$work/hosts" <<'HOSTS'
-127.0.0.1 localhost
-127.0.0.1 login.microsoftonline.com graph.microsoft.com
-127.0.0.1 contoso-my.sharepoint.com public.dm.files.1drv.com my.microsoftpersonalcontent.com
-HOSTS
-mount --bind "$work/hosts" /etc/hosts || die "cannot bind a hosts file"
-export SSL_CERT_FILE=$work/ca.pem SSL_CERT_DIR=$work/none
-export RCLONE_CONFIG=$work/rclone.conf XDG_CACHE_HOME=$work/cache
-
-control() {
-    curl -fsS --max-time 600 "$@" || die "the emulator's control does not take $*"
-}
-
-adjust() {
-    control -X PATCH -H 'Content-Type: application/json' -d "$1" "$cloud_control/settings" >"$work/none"
-}
-
-# put <path with curl's ranges> <bytes>: another client puts files.
-put() {
-    head -c "$2" /dev/urandom >"$work/bytes"
-    control -X PUT --data-binary "@$work/bytes" -o "$work/none" "$cloud_control/file?path=share/mount/$1"
-}
+enter_world
 
 # Waits until nobody has asked the drive anything for a while.
 quiet() {
@@ -79,20 +57,6 @@ counted() {
         "\(map(.value) | add // 0 | . / $times * 100 | round / 100)\t\(
             map("\(.key) \(.value / $times * 100 | round / 100)") | join(", "))"')
     printf '%s\t%s\t%s\n' "$client" "$action" "$routes" >>"$work/results"
-}
-
-start_tuyunfs() {
-    start tuyunfs "$PROGRAMS_DIR/tuyunfs" mount --config "$work/tuyunfs.toml"
-    mounted=$started
-    ready tuyunfs "$mounted" "$metrics_url/readyz"
-}
-
-start_rclone() {
-    start rclone rclone mount od:share/mount "$point" --allow-other --allow-non-empty --umask 000 \
-        --vfs-cache-mode full --attr-timeout 15m --vfs-cache-max-age 240h --vfs-cache-max-size 1G \
-        --buffer-size 100M
-    mounted=$started
-    until_ok "rclone mounts" mountpoint -q "$point"
 }
 
 each() {
@@ -125,10 +89,7 @@ measure() {
     put "$client/large/[1-$files].bin" 12000000
     put "$client/new/0.jpg" 10
     if [ "$client" = tuyunfs ]; then
-        write_tuyunfs_settings "$work/tuyunfs.toml" "$work/state" "$point"
-        sed -i -e 's/^poll = .*/poll = "1h"/' -e '/^login_url\|^graph_url/d' \
-            -e "s|^\[drive\]|[drive]\nca_file = \"$work/ca.pem\"|" "$work/tuyunfs.toml"
-        sign_in "$work/tuyunfs.toml"
+        prepare_tuyunfs "$point"
     fi
     "start_$client"
     ls -lR "$point/$client" >"$work/none" || die "$client does not list"
@@ -156,35 +117,9 @@ measure() {
     until_ok "$client is unmounted" is_free
 }
 
-is_free() { ! mountpoint -q "$point"; }
-
-rclone_settings() {
-    local secret drive confidential tokens type=personal
-    confidential=$(field confidential_client <"$work/cloud.json")
-    secret=$(field confidential_secret <"$work/cloud.json")
-    drive=$(field drive_id <"$work/cloud.json")
-    [ "$profile" != business ] || type=business
-    tokens=$(control -H 'Content-Type: application/json' -d "{\"client_id\":\"$confidential\"}" \
-        "$cloud_control/token")
-    cat >"$RCLONE_CONFIG" <<CONF
-[od]
-type = onedrive
-region = global
-client_id = $confidential
-client_secret = $secret
-drive_id = $drive
-drive_type = $type
-token = {"access_token":"x","token_type":"Bearer","refresh_token":"$(echo "$tokens" | field refresh_token)","expiry":"2020-01-01T00:00:00Z"}
-CONF
-}
-
 echo "Requests an action, the sign-in left out; in brackets, which."
 for profile in "$@"; do
-    rm -rf "$work/cloud.json" "$work/state" "$work/cache" "$work/results"
-    # Debian's rclone is of a time when the storage hosts overlooked a token.
-    start_cloud --profile "$profile" --tls --hosts-mode 443 --ca-out "$work/ca.pem" \
-        --storage-takes-tokens
-    rclone_settings
+    start_drive "$profile"
     put "many/[1-$known_folders]/[1-$known_files].jpg" 10
     measure tuyunfs
     measure rclone

@@ -6,10 +6,17 @@ use super::super::ledger::Books;
 use super::clash::hash_of;
 use super::{Outcome, Settle};
 use crate::ports::DriveError;
-use crate::tree::{ETag, Grave, Item, ItemId, Kind, NodeId, Terms};
+use crate::tree::{ETag, Grave, Item, ItemId, Kind, NodeId, Terms, YOUNG};
 
 /// When what is sought is looked at for the second time; from then on at twice its age each time.
 const SOON: Duration = Duration::from_secs(1);
+
+/// How long to wait before the next look at what is sought for so long; the last look comes when the drive has
+/// had the time that it may take to show everything, and not up to twice as late. `None`: it was the last.
+fn next_look(age: Duration) -> Option<Duration> {
+    let left = YOUNG.checked_sub(age).filter(|left| !left.is_zero())?;
+    Some(age.max(SOON).min(left))
+}
 
 impl Settle {
     /// The drive says 404 to an id: counts only when it says so again two minutes later
@@ -184,10 +191,12 @@ impl Settle {
                 return Outcome::Done; // another file of that name has it by now
             }
             let age = now.duration_since(grave.since).unwrap_or_default();
-            let fresh = age < crate::tree::YOUNG;
-            match found.as_ref().map(|item| tree.is_sought(grave, item)) {
-                // It may only be late (trap T23), or its hash may be.
-                None | Some(None) if fresh => return Outcome::Later(age.max(SOON)),
+            let sought = found.as_ref().map(|item| tree.is_sought(grave, item));
+            // It may only be late (trap T23), or its hash may be.
+            if let (None | Some(None), Some(wait)) = (sought, next_look(age)) {
+                return Outcome::Later(wait);
+            }
+            match sought {
                 Some(Some(true)) => {
                     if let Some(item) = &found {
                         tree.found(&grave.item, item, now);
@@ -271,5 +280,22 @@ impl Settle {
         });
         self.ledger.announce(effects);
         ticket.durable().await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sought_is_looked_at_ever_later_and_for_the_last_time_when_it_must_show() {
+        let (mut age, mut looks) = (Duration::ZERO, Vec::new());
+        while let Some(wait) = next_look(age) {
+            age += wait;
+            looks.push(age.as_secs());
+        }
+        assert_eq!(looks, [1, 2, 4, 8, 16, 32, 64, 120]);
+        let late = next_look(Duration::from_secs(119));
+        assert_eq!(late, Some(Duration::from_secs(1)));
     }
 }
