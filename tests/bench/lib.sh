@@ -69,7 +69,7 @@ prepare_tuyunfs() {
     sed -i -e 's/^poll = .*/poll = "1h"/' -e '/^login_url\|^graph_url/d' \
         -e "s|^\[drive\]|[drive]\nca_file = \"$work/ca.pem\"|" "$work/tuyunfs.toml"
     for line; do
-        sed -i "s/^\[writeback\]/&\n$line/" "$work/tuyunfs.toml"
+        sed -i -e "/^${line%% *} = /d" -e "s/^\[writeback\]/&\n$line/" "$work/tuyunfs.toml"
     done
     sign_in "$work/tuyunfs.toml"
 }
