@@ -42,6 +42,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait after failures: an hour offline is noticed within a minute of its end.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
+/// Between two plans that only news have asked for: closes by the thousand must not make as many plans, and
+/// nobody sees a picture get to the drive so much later.
+const CALM: Duration = Duration::from_millis(10);
+
 /// How long a failure counts after its wait: whatever is to be tried again is tried long before.
 const FORGOTTEN: Duration = Duration::from_mins(10);
 
@@ -223,6 +227,7 @@ impl Outbox {
             if stop.is_cancelled() && deadline.is_none() {
                 deadline = Some(tokio::time::Instant::now() + self.config.grace);
             }
+            let planned = tokio::time::Instant::now();
             let next = self.start_steps(&mut running);
             let waits_for_disk = next.for_disk && self.settle.ledger.journal().failing().is_none();
             if deadline.is_some()
@@ -245,11 +250,18 @@ impl Outbox {
                     return;
                 }
                 Some(done) = running.join_next() => self.finish(done),
-                () = self.settle.ledger.wake.notified() => {}
+                () = self.woken(planned) => {}
                 Ok(()) = durable.changed(), if next.for_disk => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
+    }
+
+    /// Waits until there may be something new to send, and a moment longer where the last plan is young.
+    /// Whatever else ends the wait, the next plan finds what this was woken by.
+    async fn woken(&self, planned: tokio::time::Instant) {
+        self.settle.ledger.wake.notified().await;
+        tokio::time::sleep_until(planned + CALM).await;
     }
 
     /// Forgets which steps are under way: they have ended, somehow.

@@ -8,6 +8,7 @@
 mod changes;
 mod committer;
 mod database;
+mod orders;
 mod pages;
 mod proof;
 #[cfg(all(test, feature = "schedules"))]
@@ -29,10 +30,10 @@ use self::changes::Changes;
 use self::committer::{Barriers, Change, Committer};
 pub use self::database::Damaged;
 use self::database::{LAYOUT, Tables, Write};
+use self::orders::Orders;
 use self::proof::Unproven;
 use crate::content::Disk;
 use crate::threads::Mutex;
-use crate::threads::mpsc::{Sender, channel};
 use crate::threads::thread::{Builder, JoinHandle};
 use crate::tree::{Batch, ContentId, Grave, ItemId, Node, NodeId, Seal, Stored, decode};
 
@@ -186,7 +187,7 @@ pub struct Ticket {
     outcome: oneshot::Receiver<Result<(), CommitFailed>>,
     /// The change is in the log of changes; the committer takes its time.
     noted: bool,
-    orders: Sender<Order>,
+    orders: Arc<Orders>,
 }
 
 impl Ticket {
@@ -221,7 +222,7 @@ impl Ticket {
 
     fn hurry(&self) {
         if self.noted {
-            let _ = self.orders.send(Order::Hurry);
+            self.orders.push(Order::Hurry);
         }
     }
 }
@@ -241,9 +242,19 @@ enum Order {
     Stop,
 }
 
+impl Order {
+    /// Whether somebody waits. What stands in the log of changes is acknowledged already.
+    fn is_urgent(&self) -> bool {
+        match self {
+            Self::Commit { change, .. } => change.noted.is_none(),
+            Self::Hurry | Self::Stop => true,
+        }
+    }
+}
+
 /// The committer's front: hands it changes in the order in which they were made.
 pub struct Journal {
-    orders: Sender<Order>,
+    orders: Arc<Orders>,
     failing: Arc<Mutex<Option<CommitFailed>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     durability: Durability,
@@ -295,7 +306,8 @@ impl Journal {
         }
         changes.cut();
         let recovered = survive(path, || tables.read())?;
-        let (orders, waiting) = channel();
+        let orders = Arc::new(Orders::default());
+        let line = orders.clone();
         let failing = Arc::new(Mutex::new(None));
         let changes = Arc::new(changes);
         let (reached, durable) = watch::channel(0);
@@ -313,7 +325,7 @@ impl Journal {
         };
         let thread = Builder::new()
             .name("committer".into())
-            .spawn(move || committer.run(&waiting))
+            .spawn(move || committer.run(&line))
             .map_err(failed)?;
         let journal = Self {
             orders,
@@ -347,8 +359,7 @@ impl Journal {
                 noted,
                 synced: false,
             };
-            // Where the committer has stopped, the waiter is dropped, and its ticket says so.
-            let _ = self.orders.send(Order::Commit { change, waiter });
+            self.orders.push(Order::Commit { change, waiter });
         }
         Ticket {
             number,
@@ -377,7 +388,7 @@ impl Journal {
             noted: None,
             synced: true,
         };
-        let _ = self.orders.send(Order::Commit { change, waiter });
+        self.orders.push(Order::Commit { change, waiter });
         Ticket {
             number: 0,
             outcome,
@@ -406,7 +417,7 @@ impl Journal {
 
     /// Writes what is queued and closes the database.
     pub fn close(&self) {
-        let _ = self.orders.send(Order::Stop);
+        self.orders.push(Order::Stop);
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {

@@ -49,8 +49,10 @@ impl Unwritten {
 
     /// Forgets what has got to the disk.
     pub fn forget_written(&mut self) {
-        let durable = *self.durable.borrow_and_update();
-        self.last.retain(|_, number| *number > durable);
+        if self.durable.has_changed().unwrap_or(true) {
+            let durable = *self.durable.borrow_and_update();
+            self.last.retain(|_, number| *number > durable);
+        }
     }
 
     /// Whether the disk may not have the last change of this yet.

@@ -3,6 +3,7 @@
 //! A time limit may be over at any step: no clock runs in here.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 pub(crate) use shuttle::sync::atomic;
 pub(crate) use shuttle::thread;
@@ -11,8 +12,11 @@ pub(crate) use shuttle::thread;
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
-/// What holds it.
-pub(crate) struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
+/// What holds it, and what is held.
+pub(crate) struct MutexGuard<'a, T>(
+    Option<shuttle::sync::MutexGuard<'a, T>>,
+    &'a shuttle::sync::Mutex<T>,
+);
 
 /// What is written where a guard lends itself out.
 const HELD: &str = "it holds the lock but for the time of a wait";
@@ -23,7 +27,8 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(Some(self.0.lock().expect("a test that panics is over")))
+        let held = self.0.lock().expect("a test that panics is over");
+        MutexGuard(Some(held), &self.0)
     }
 }
 
@@ -59,10 +64,29 @@ impl<T> RwLock<T> {
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(shuttle::sync::Condvar);
 
+/// Its time was over before anybody came.
+pub(crate) struct TimedOut(bool);
+
+impl TimedOut {
+    pub(crate) fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
 impl Condvar {
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let held = guard.0.take().expect(HELD);
         guard.0 = Some(self.0.wait(held).expect("a test that panics is over"));
+    }
+
+    /// What has come by the next time that this thread gets its turn.
+    #[expect(clippy::unused_self, reason = "as the system's")]
+    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _limit: Duration) -> TimedOut {
+        let lock = guard.1;
+        guard.0 = None;
+        shuttle::thread::yield_now();
+        guard.0 = Some(lock.lock().expect("a test that panics is over"));
+        TimedOut(true)
     }
 
     pub(crate) fn notify_all(&self) {
@@ -72,9 +96,7 @@ impl Condvar {
 
 /// Channels.
 pub(crate) mod mpsc {
-    use std::time::Duration;
-
-    pub(crate) use shuttle::sync::mpsc::{RecvError, RecvTimeoutError, Sender, TryRecvError};
+    pub(crate) use shuttle::sync::mpsc::{RecvError, Sender};
 
     #[derive(Debug)]
     pub(crate) struct Receiver<T>(shuttle::sync::mpsc::Receiver<T>);
@@ -87,19 +109,6 @@ pub(crate) mod mpsc {
     impl<T> Receiver<T> {
         pub(crate) fn recv(&self) -> Result<T, RecvError> {
             self.0.recv()
-        }
-
-        /// What has come by the next time that this thread gets its turn.
-        pub(crate) fn recv_timeout(&self, _limit: Duration) -> Result<T, RecvTimeoutError> {
-            shuttle::thread::yield_now();
-            self.0.try_recv().map_err(|none| match none {
-                TryRecvError::Empty => RecvTimeoutError::Timeout,
-                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-            })
-        }
-
-        pub(crate) fn try_iter(&self) -> impl Iterator<Item = T> + '_ {
-            self.0.try_iter()
         }
     }
 

@@ -8,25 +8,22 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
 use super::changes::Changes;
 use super::database::{Tables, Write};
+use super::orders::{End, Orders};
 use super::proof::Unproven;
 use super::{CommitFailed, Contents, Order};
-use crate::threads::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use crate::threads::mpsc::{Receiver, Sender, channel};
 use crate::threads::{Mutex, thread};
 use crate::tree::{Batch, ContentId};
 
 /// How long a batch that could not be written waits for the next try. Short, since callers are
 /// refused meanwhile; not shorter, since a full disk needs time to get better.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// How long a change that nobody waits for may stay out of the database (design 5.1, invariant 1:
-/// with `durability = "fsync"` the barrier follows within a second).
-const LINGER: Duration = Duration::from_secs(1);
 
 pub(super) struct Committer {
     pub(super) path: PathBuf,
@@ -61,44 +58,23 @@ type Waiter = (oneshot::Sender<Result<(), CommitFailed>>, Vec<ContentId>);
 #[derive(Default)]
 struct Group {
     waiters: Vec<Waiter>,
-    /// Somebody waits.
-    urgent: bool,
     stop: bool,
 }
 
 impl Committer {
-    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+    pub(super) fn run(mut self, orders: &Orders) {
+        let _end = End(orders);
         loop {
-            let group = self.gather(orders);
+            let retry = (!self.unwritten.is_empty()).then_some(RETRY);
+            let mut group = Group::default();
+            for order in orders.gather(retry) {
+                group.take(order, &mut self.unwritten);
+            }
             self.write(group.waiters);
             if group.stop {
                 return;
             }
         }
-    }
-
-    /// Takes what waits: all of it once somebody waits for it, else after a while.
-    fn gather(&mut self, orders: &Receiver<Order>) -> Group {
-        let mut group = Group::default();
-        let mut until = (!self.unwritten.is_empty()).then(|| Instant::now() + RETRY);
-        while !group.stop && !group.urgent {
-            let next = match until {
-                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(until) => orders.recv_timeout(until.saturating_duration_since(Instant::now())),
-            };
-            match next {
-                Ok(order) => {
-                    group.take(order, &mut self.unwritten);
-                    until.get_or_insert_with(|| Instant::now() + LINGER);
-                }
-                Err(RecvTimeoutError::Timeout) => return group,
-                Err(RecvTimeoutError::Disconnected) => group.stop = true,
-            }
-        }
-        for order in orders.try_iter() {
-            group.take(order, &mut self.unwritten);
-        }
-        group
     }
 
     fn write(&mut self, waiters: Vec<Waiter>) {
@@ -196,12 +172,11 @@ impl Group {
     fn take(&mut self, order: Order, unwritten: &mut VecDeque<Change>) {
         match order {
             Order::Commit { change, waiter } => {
-                self.urgent |= change.noted.is_none();
                 let seals = change.batch.seals.iter().map(|seal| seal.content).collect();
                 unwritten.push_back(change);
                 self.waiters.push((waiter, seals));
             }
-            Order::Hurry => self.urgent = true,
+            Order::Hurry => {}
             Order::Stop => self.stop = true,
         }
     }

@@ -30,6 +30,8 @@ struct Desk {
     disk: Arc<FragileDisk>,
     shelf: Arc<Shelf>,
     journal: Arc<Journal>,
+    /// As the tree's lock: changes come in one order.
+    order: Mutex<()>,
 }
 
 impl Desk {
@@ -45,7 +47,13 @@ impl Desk {
             disk,
             shelf,
             journal: Arc::new(journal),
+            order: Mutex::new(()),
         }
+    }
+
+    fn commit(&self, id: u64) -> Ticket {
+        let _order = self.order.lock();
+        self.journal.commit(seals(id))
     }
 
     /// What a start finds after a kill, or after a power cut.
@@ -96,7 +104,7 @@ fn g8_whoever_is_told_that_a_change_is_durable_finds_it_after_a_power_cut() {
             .map(|id| {
                 let desk = desk.clone();
                 thread::spawn(move || {
-                    block_on(desk.journal.commit(seals(id)).promised()).unwrap();
+                    block_on(desk.commit(id).promised()).unwrap();
                     assert!(desk.shelf.0.lock().contains(&ContentId(id)));
                     assert!(desk.left(Left::LEAST).contains(&id));
                 })
@@ -120,7 +128,7 @@ fn g8_a_stop_ends_and_every_ticket_is_answered_whenever_it_comes() {
                 .map(|id| {
                     let desk = desk.clone();
                     thread::spawn(move || {
-                        let ticket = desk.journal.commit(seals(id));
+                        let ticket = desk.commit(id);
                         // One of them wants to be sure; with `fsync` the others have been promised.
                         let kept = if id == 2 {
                             block_on(ticket.durable())
@@ -151,14 +159,14 @@ fn g8_changes_that_nobody_waits_for_are_written_and_a_wait_for_all_covers_them()
             .map(|id| {
                 let desk = desk.clone();
                 thread::spawn(move || {
-                    let ticket = desk.journal.commit(seals(id));
+                    let ticket = desk.commit(id);
                     block_on(desk.journal.everything().durable()).unwrap();
                     assert!(desk.left(Left::LEAST).contains(&id));
                     drop(ticket);
                 })
             })
             .collect();
-        let alone = desk.journal.commit(seals(9));
+        let alone = desk.commit(9);
         // Without hurry: after a while it is written all the same.
         block_on(alone.outcome).unwrap().unwrap();
         assert!(desk.left(Left::LEAST).contains(&9));
@@ -180,7 +188,7 @@ fn g8_while_the_disk_fails_nobody_waits_for_ever_and_afterwards_everything_is_wr
             .map(|id| {
                 let desk = desk.clone();
                 thread::spawn(move || {
-                    let done = block_on(desk.journal.commit(seals(id)).promised());
+                    let done = block_on(desk.commit(id).promised());
                     if done.is_ok() {
                         assert!(desk.left(Left::LEAST).contains(&id));
                     }
