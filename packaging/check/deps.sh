@@ -31,6 +31,13 @@ redis-server                        redis-server
 php                                 php-cli
 rclone                              rclone
 onedrive                            onedrive
+tar                                 tar
+sed                                 sed
+git                                 git
+rsync                               rsync
+sqlite3                             sqlite3
+vim.tiny                            vim-tiny
+nginx                               nginx-light
 supervisord                         supervisor
 systemd-analyze                     systemd
 "
@@ -97,8 +104,9 @@ apt-get update -qq || echo "apt-get update failed; trying with the lists that ar
 apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null ||
     die "cannot install: ${packages[*]}"
 # They are for tests, which start their own; nobody asked for them to run all the time.
-for service in redis-server supervisor; do
-    [[ " ${packages[*]} " != *" $service "* ]] ||
+for service in redis-server supervisor nginx; do
+    # nginx-light has the service nginx.
+    [[ " ${packages[*]}" != *" $service"* ]] ||
         systemctl disable --now "$service" >/dev/null 2>&1
 done
 look
