@@ -13,13 +13,14 @@ BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
 .PHONY: help deps build demo demo-check test check-format check-lints check-units \
-	check-supervisor check-helper check-peers gauntlet gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g12 bench-durability bench-requests deny install uninstall clean
+	check-supervisor check-helper check-peers gauntlet gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g12 bench bench-durability bench-requests deny install uninstall clean
 
 help:
 	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
 	@echo 'make test       format, lints, all tests, and all checks below'
 	@echo 'make deps       install what a Debian lacks for both, or say what is missing'
 	@echo 'make gauntlet   the long runs of the reliability gates; each may be interrupted and resumed'
+	@echo 'make bench      what the folder costs beside a plain one and beside rclone'
 	@echo 'make bench-requests   what each action costs the drive, beside rclone'
 	@echo 'make bench-durability   what the promise of a close costs, beside a plain folder'
 	@echo 'make build      the three programs, as they are shipped'
@@ -73,7 +74,16 @@ G6_ROUNDS ?= 20
 # Rounds of five kills each: a thousand kills.
 G3_ROUNDS ?= 200
 
-gauntlet: gauntlet-g3 gauntlet-g4 gauntlet-g6 gauntlet-g5 gauntlet-g7 gauntlet-g8 gauntlet-g12
+gauntlet: gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g6 gauntlet-g5 gauntlet-g7 gauntlet-g8 gauntlet-g12
+
+# Rounds of a hundred thousand calls each, with mappings and without.
+G1_ROUNDS ?= 8
+
+gauntlet-g1:
+	@packaging/check/deps.sh test
+	cargo build --workspace --bins --locked
+	PATH="$$(packaging/check/tools.sh):$$PATH" GAUNTLET_ROUNDS=$(G1_ROUNDS) cargo test \
+		--package tuyun-tests --test gauntlet --locked -- --nocapture g1_
 
 gauntlet-g3:
 	@packaging/check/deps.sh test
@@ -127,6 +137,10 @@ gauntlet-g12:
 	cargo build --workspace --bins --locked
 	GAUNTLET_ROUNDS=$(G12_ROUNDS) cargo test --package tuyun-tests --test gauntlet --locked \
 		-- --nocapture --test-threads 1 g12
+
+bench:
+	@packaging/check/deps.sh test
+	@tests/bench/files.sh
 
 bench-durability:
 	@packaging/check/deps.sh test

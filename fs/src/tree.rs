@@ -26,7 +26,7 @@ pub use ids::{ContentId, Generation, HandleId, NodeId};
 pub use item::{CTag, DriveId, ETag, Item, ItemFacet, ItemId, QuickXorHash};
 pub use late::News;
 pub use local::NameError;
-pub use name::{BadName, Fold, check as check_name};
+pub use name::{BadName, Fold, check as check_name, is_too_long};
 pub use namespace::Tree;
 pub use node::{Baseline, Grave, Held, Kind, Node, Parked, Place, Trace};
 pub use own::YOUNG;

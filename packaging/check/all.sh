@@ -70,6 +70,9 @@ phase "lints of the schedules" cargo clippy --package tuyunfs --all-targets --fe
 phase "build" cargo build --workspace --all-targets --locked || finish
 PROGRAMS_DIR=$(packaging/check/target-dir.sh)/debug
 export PROGRAMS_DIR
+tools=$(packaging/check/tools.sh)
+phase "programs that test filesystems" test -n "$tools"
+PATH=$tools:$PATH
 phase "tests" tests
 # Built apart: with this feature threads take turns, and nothing but these tests can run.
 phase "schedules" timeout --foreground "$limit" cargo test --package tuyunfs --lib \

@@ -195,3 +195,34 @@ fn a_folder_of_many_files_lists_each_of_them_once() {
         assert_eq!(names, expected);
     });
 }
+
+#[test]
+fn a_range_is_emptied_and_its_room_given_back_and_a_time_of_reading_is_kept() {
+    on_a_mount(|cloud, mount| {
+        let path = mount.point.join("a.bin");
+        fs::write(&path, vec![7; 20_000]).expect("a file");
+        // By util-linux, which opens the file and calls fallocate(2).
+        for (what, length) in [("--punch-hole", "5000"), ("--zero-range", "25000")] {
+            let done = std::process::Command::new("fallocate")
+                .args([what, "--offset", "10000", "--length", length])
+                .arg(&path)
+                .status()
+                .expect("fallocate(1)");
+            assert!(done.success(), "{what}");
+        }
+        let mut bytes = vec![7; 10_000];
+        bytes.resize(35_000, 0);
+        assert!(fs::read(&path).expect("it is there") == bytes);
+        let read = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
+        let file = File::open(&path).expect("it is there");
+        file.set_times(fs::FileTimes::new().set_accessed(read))
+            .expect("a time");
+        let known = fs::metadata(&path).expect("it is there");
+        assert_eq!(known.accessed().expect("a time"), read);
+        assert!(known.modified().expect("a time") < read);
+        let long = mount.point.join("x".repeat(256));
+        let refused = fs::metadata(long).expect_err("no name is so long");
+        assert_eq!(refused.raw_os_error(), Some(libc::ENAMETOOLONG));
+        cloud.has("share/mount/a.bin", &bytes);
+    });
+}

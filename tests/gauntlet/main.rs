@@ -1,5 +1,6 @@
 //! The gates of the reliability gauntlet, against the real daemon on a real mount.
 
+mod g1;
 mod g12;
 mod g3;
 mod g4;

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::disk::Allocation;
 use super::hash::{QuickXor, each_piece};
 use super::shelf::Shelf;
 use crate::threads::atomic::{AtomicBool, Ordering};
@@ -124,14 +125,12 @@ impl Blob {
         self.shelf.disk().set_len(&self.file, len)
     }
 
-    /// Reserves room on the disk; with `keep_size` also beyond the end, else the file grows.
+    /// Reserves or empties a range of it.
     ///
     /// # Errors
-    /// The disk is full, or its filesystem cannot reserve.
-    pub fn allocate(&self, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
-        self.shelf
-            .disk()
-            .reserve(&self.file, offset, len, keep_size)
+    /// The disk is full, or its filesystem cannot do that.
+    pub fn allocate(&self, range: Allocation, offset: u64, len: u64) -> io::Result<()> {
+        self.shelf.disk().allocate(&self.file, range, offset, len)
     }
 
     /// Waits until the bytes, and the name they stand under, are on the disk for good. After one

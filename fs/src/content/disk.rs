@@ -18,6 +18,45 @@ use super::hash::PIECE;
 /// How much the kernel is asked to copy at once: a copy can be cut short no sooner than that.
 const COPY: usize = 64 * 1024 * 1024;
 
+/// What `fallocate` does to a range of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// Room for it is reserved, and the file grows where it ends behind the file's end.
+    Reserve,
+    /// Room for it is reserved, also behind the file's end.
+    ReserveBehind,
+    /// Its bytes are zeros, and their room is given back.
+    Punch,
+    /// Its bytes are zeros, and the file grows as far.
+    Zero,
+    /// Its bytes are zeros, and the file stays as long as it is.
+    ZeroInside,
+}
+
+impl Allocation {
+    /// Whether the file is at least as long as the range afterwards.
+    #[must_use]
+    pub fn grows(self) -> bool {
+        matches!(self, Self::Reserve | Self::Zero)
+    }
+
+    /// Whether the bytes stay as they are.
+    #[must_use]
+    pub fn reserves(self) -> bool {
+        matches!(self, Self::Reserve | Self::ReserveBehind)
+    }
+
+    fn flags(self) -> FallocateFlags {
+        match self {
+            Self::Reserve => FallocateFlags::empty(),
+            Self::ReserveBehind => FallocateFlags::KEEP_SIZE,
+            Self::Punch => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            Self::Zero => FallocateFlags::ZERO_RANGE,
+            Self::ZeroInside => FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
+        }
+    }
+}
+
 /// Whether the system was short of something for a moment: it says nothing about the disk.
 #[must_use]
 pub fn is_passing(error: &io::Error) -> bool {
@@ -52,8 +91,8 @@ pub trait Disk: Debug + Send + Sync {
     /// Cuts a file, or extends it with zeros.
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
 
-    /// Reserves room; with `keep_size` also beyond the end, else the file grows.
-    fn reserve(&self, file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()>;
+    /// Does something to a range as a whole.
+    fn allocate(&self, file: &File, range: Allocation, offset: u64, len: u64) -> io::Result<()>;
 
     /// Copies all bytes to an empty file: by reference where the disk can.
     fn copy(&self, from: &File, to: &File) -> io::Result<()>;
@@ -120,14 +159,9 @@ impl Disk for Host {
         file.set_len(len)
     }
 
-    fn reserve(&self, file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
-        let flags = if keep_size {
-            FallocateFlags::KEEP_SIZE
-        } else {
-            FallocateFlags::empty()
-        };
+    fn allocate(&self, file: &File, range: Allocation, offset: u64, len: u64) -> io::Result<()> {
         Ok(rustix::io::retry_on_intr(|| {
-            rustix::fs::fallocate(file, flags, offset, len)
+            rustix::fs::fallocate(file, range.flags(), offset, len)
         })?)
     }
 

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use fuser::{OpenAccMode, OpenFlags, TimeOrNow};
 
+use crate::content::disk::Allocation;
 use crate::vfs::{OpenMode, RenameFlags};
 
 /// Permission bits and the three above them; the kernel sends the file's type along.
@@ -48,13 +49,18 @@ pub(super) fn time(at: TimeOrNow) -> SystemTime {
     }
 }
 
-/// Whether space is to be reserved without growing the file; `None` for what is not offered.
-pub(super) fn keep_size(mode: i32) -> Option<bool> {
-    match mode {
-        0 => Some(false),
-        libc::FALLOC_FL_KEEP_SIZE => Some(true),
-        _ => None,
-    }
+/// `None` for what is not offered: ranges that are cut out, or squeezed in.
+pub(super) fn range(mode: i32) -> Option<Allocation> {
+    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    const ZERO_INSIDE: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+    Some(match mode {
+        0 => Allocation::Reserve,
+        libc::FALLOC_FL_KEEP_SIZE => Allocation::ReserveBehind,
+        PUNCH => Allocation::Punch,
+        libc::FALLOC_FL_ZERO_RANGE => Allocation::Zero,
+        ZERO_INSIDE => Allocation::ZeroInside,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -114,12 +120,25 @@ mod tests {
     }
 
     #[test]
-    fn only_reserving_is_offered_of_fallocate() {
-        assert_eq!(keep_size(0), Some(false));
-        assert_eq!(keep_size(libc::FALLOC_FL_KEEP_SIZE), Some(true));
+    fn fallocate_reserves_and_empties_and_moves_no_bytes() {
+        let keep = libc::FALLOC_FL_KEEP_SIZE;
+        assert_eq!(range(0), Some(Allocation::Reserve));
+        assert_eq!(range(keep), Some(Allocation::ReserveBehind));
         assert_eq!(
-            keep_size(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE),
-            None
+            range(libc::FALLOC_FL_PUNCH_HOLE | keep),
+            Some(Allocation::Punch)
         );
+        assert_eq!(range(libc::FALLOC_FL_ZERO_RANGE), Some(Allocation::Zero));
+        assert_eq!(
+            range(libc::FALLOC_FL_ZERO_RANGE | keep),
+            Some(Allocation::ZeroInside)
+        );
+        for moves in [
+            libc::FALLOC_FL_COLLAPSE_RANGE,
+            libc::FALLOC_FL_INSERT_RANGE,
+            libc::FALLOC_FL_PUNCH_HOLE,
+        ] {
+            assert_eq!(range(moves), None);
+        }
     }
 }

@@ -87,7 +87,7 @@ impl Filesystem for Operations {
         uid: Option<u32>,
         gid: Option<u32>,
         size: Option<u64>,
-        _atime: Option<TimeOrNow>,
+        atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
         fh: Option<FileHandle>,
@@ -97,9 +97,11 @@ impl Filesystem for Operations {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let (mode, mtime) = (mode.map(decode::mode), mtime.map(decode::time));
+        let (atime, mtime) = (atime.map(decode::time), mtime.map(decode::time));
+        let mode = mode.map(decode::mode);
         let set = SetAttr {
             size,
+            atime,
             mtime,
             mode,
             uid,
@@ -416,16 +418,14 @@ impl Filesystem for Operations {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let Some(keep_size) = decode::keep_size(mode) else {
+        let Some(range) = decode::range(mode) else {
             return reply.error(Errno::EOPNOTSUPP);
         };
         let io = self.replies.clone();
         self.answers.run(async move {
             done(
                 reply,
-                io.vfs
-                    .allocate(HandleId(fh.0), offset, length, keep_size)
-                    .await,
+                io.vfs.allocate(HandleId(fh.0), range, offset, length).await,
             );
         });
     }

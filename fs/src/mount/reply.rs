@@ -52,6 +52,7 @@ impl Replies {
             node: NodeId(0),
             kind: Kind::File,
             size: 0,
+            atime: None,
             mtime: never,
             ctime: never,
             btime: never,

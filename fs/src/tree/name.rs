@@ -40,6 +40,12 @@ pub enum BadName {
     Reserved,
 }
 
+/// Whether no drive has room for a name.
+#[must_use]
+pub fn is_too_long(name: &str) -> bool {
+    units(name) > SEGMENT_UNITS
+}
+
 /// Checks a name against the rules that all kinds of drives share.
 ///
 /// # Errors
@@ -48,7 +54,7 @@ pub fn check(name: &str) -> Result<(), BadName> {
     if matches!(name, "" | "." | "..") {
         return Err(BadName::NotAName);
     }
-    if units(name) > SEGMENT_UNITS {
+    if is_too_long(name) {
         return Err(BadName::TooLong);
     }
     if let Some(odd) = name

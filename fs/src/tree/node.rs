@@ -102,6 +102,9 @@ pub struct Node {
     pub size: u64,
     /// When the content last changed, as the application wrote or set it.
     pub mtime: SystemTime,
+    /// When it was last read, where an application has set that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub atime: Option<SystemTime>,
     /// When anything about it last changed.
     pub ctime: SystemTime,
     /// When it was made.
@@ -157,6 +160,7 @@ impl Node {
             kind,
             size: 0,
             mtime: now,
+            atime: None,
             ctime: now,
             btime: now,
             generation: Generation(0),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::opened::{Opened, Source};
 use super::{Attr, HandleId, Kind, NodeId, OpenMode, SetAttr, Vfs, VfsError};
+use crate::content::disk::Allocation;
 use crate::outbox::journal::Durability;
 use crate::tree::Node;
 
@@ -240,7 +241,8 @@ impl Vfs {
             }
             self.set_size(id, size, handle).await?;
         }
-        if set.mtime.is_some() || set.mode.is_some() || set.uid.is_some() || set.gid.is_some() {
+        let others = SetAttr { size: None, ..set };
+        if others != SetAttr::default() {
             let now = SystemTime::now();
             let versions = self.config.drive_has_versions;
             let (known, ticket) = self.ledger.change(|books| {
@@ -252,6 +254,7 @@ impl Vfs {
                         node.mtime_unsent = node.kind == Kind::File
                             && (!versions || writing || node.content_pending());
                     }
+                    node.atime = set.atime.or(node.atime);
                     node.mode = set.mode.or(node.mode);
                     node.uid = set.uid.or(node.uid);
                     node.gid = set.gid.or(node.gid);
@@ -272,16 +275,16 @@ impl Vfs {
         self.attr_now(id)
     }
 
-    /// Reserves space, and grows the file unless `keep_size`.
+    /// Reserves or empties a range of a file.
     ///
     /// # Errors
-    /// The disk has no room.
+    /// The disk has no room, or its filesystem cannot do that.
     pub async fn allocate(
         self: &Arc<Self>,
         handle: HandleId,
+        range: Allocation,
         offset: u64,
         len: u64,
-        keep_size: bool,
     ) -> Result<(), VfsError> {
         let handle = self.handle(handle)?;
         if !handle.write {
@@ -295,16 +298,18 @@ impl Vfs {
         let _gate = file.gate.lock().await;
         let blob = self.live(file).await?;
         self.mark_changed(file);
-        let reserving = || {
-            ready(
-                blob.allocate(offset, len, keep_size)
-                    .map_err(VfsError::from),
-            )
-        };
-        self.with_room(len, reserving).await?;
-        if !keep_size {
-            self.sketch(file, |node| node.size = node.size.max(end));
-        }
+        let allocating = || ready(blob.allocate(range, offset, len).map_err(VfsError::from));
+        self.with_room(len, allocating).await?;
+        let (now, emptied) = (SystemTime::now(), !range.reserves());
+        self.sketch(file, |node| {
+            if range.grows() {
+                node.size = node.size.max(end);
+            }
+            if emptied {
+                node.mtime = now;
+            }
+            node.ctime = now;
+        });
         Ok(())
     }
 

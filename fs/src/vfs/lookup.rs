@@ -61,7 +61,7 @@ impl Vfs {
     /// The same as [`lookup`](Self::lookup), of a name as applications spell it.
     ///
     /// # Errors
-    /// It is absent, or cannot be known at present.
+    /// It is absent, or cannot be known at present, or no name can be so long.
     pub async fn lookup_shown(&self, parent: NodeId, name: &[u8]) -> Result<Attr, VfsError> {
         let stored = self.spelling(parent, name);
         match self.lookup(parent, &stored).await {
@@ -70,6 +70,7 @@ impl Vfs {
                 let odd = self.spelling(parent, name);
                 self.lookup(parent, &odd).await
             }
+            Err(VfsError::NotFound) if tree::is_too_long(&stored) => Err(VfsError::NameTooLong),
             other => other,
         }
     }

@@ -13,6 +13,8 @@ pub struct Attr {
     pub kind: Kind,
     /// Bytes.
     pub size: u64,
+    /// Read, as an application has set it; else nobody counts that.
+    pub atime: Option<SystemTime>,
     /// Content changed.
     pub mtime: SystemTime,
     /// Anything changed.
@@ -33,6 +35,7 @@ impl From<&Node> for Attr {
             node: node.id,
             kind: node.kind,
             size: node.size,
+            atime: node.atime,
             mtime: node.mtime,
             ctime: node.ctime,
             btime: node.btime,
@@ -59,6 +62,8 @@ pub struct OpenMode {
 pub struct SetAttr {
     /// Cut or grown to this size.
     pub size: Option<u64>,
+    /// Read then.
+    pub atime: Option<SystemTime>,
     /// Modified then.
     pub mtime: Option<SystemTime>,
     /// Permission bits.

@@ -1,6 +1,6 @@
 //! What stands on the disk, and what does not.
 
-use super::super::disk::Host;
+use super::super::disk::{Allocation, Host};
 use super::*;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -50,9 +50,9 @@ fn what_was_written_is_read_and_short_only_at_the_end() {
 fn allocating_grows_the_file_unless_told_to_keep_its_size() {
     let (_dir, store) = store();
     let blob = put(&store, b"x");
-    blob.allocate(0, 8192, true).unwrap();
+    blob.allocate(Allocation::ReserveBehind, 0, 8192).unwrap();
     assert_eq!(blob.len().unwrap(), 1);
-    blob.allocate(0, 8192, false).unwrap();
+    blob.allocate(Allocation::Reserve, 0, 8192).unwrap();
     assert_eq!(blob.len().unwrap(), 8192);
 }
 

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::content::disk::Allocation;
 use crate::content::{Disk, Host};
 
 /// What a disk writes as a whole or not at all.
@@ -642,9 +643,9 @@ impl Disk for FragileDisk {
         })
     }
 
-    fn reserve(&self, file: &File, offset: u64, len: u64, keep_size: bool) -> io::Result<()> {
+    fn allocate(&self, file: &File, range: Allocation, offset: u64, len: u64) -> io::Result<()> {
         self.plain(Call::Reserve, |state| {
-            Host.reserve(file, offset, len, keep_size)?;
+            Host.allocate(file, range, offset, len)?;
             state.of(file).written = None;
             Ok(())
         })
