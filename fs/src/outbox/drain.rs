@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -251,7 +252,7 @@ impl Outbox {
                 }
                 Some(done) = running.join_next() => self.finish(done),
                 () = self.woken(planned) => {}
-                Ok(()) = durable.changed(), if next.for_disk => {}
+                () = Self::written(&mut durable, planned), if next.for_disk => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
@@ -261,6 +262,15 @@ impl Outbox {
     /// Whatever else ends the wait, the next plan finds what this was woken by.
     async fn woken(&self, planned: tokio::time::Instant) {
         self.settle.ledger.wake.notified().await;
+        tokio::time::sleep_until(planned + CALM).await;
+    }
+
+    /// The same until the journal has got further, which it does a thousand times a second at most.
+    async fn written(durable: &mut watch::Receiver<u64>, planned: tokio::time::Instant) {
+        if durable.changed().await.is_err() {
+            // The committer has ended: nothing gets further.
+            std::future::pending::<()>().await;
+        }
         tokio::time::sleep_until(planned + CALM).await;
     }
 

@@ -404,12 +404,6 @@ impl<H: Holds> Planner<'_, H> {
 
     fn offer(&mut self, step: Step, quiet: SystemTime) {
         let subjects = step.subjects();
-        if subjects
-            .iter()
-            .any(|s| self.used.contains(s) || self.holds.busy(s))
-        {
-            return; // looked at again when the other step ends
-        }
         let full = self.holds.full_until().filter(|_| step.takes_space());
         let held = subjects.iter().filter_map(|s| self.holds.until(s)).max();
         let held = held.max(full);
@@ -423,6 +417,10 @@ impl<H: Holds> Planner<'_, H> {
         if due > self.now {
             self.plan.wake = Some(self.plan.wake.map_or(due, |wake| wake.min(due)));
             return;
+        }
+        let taken = |subject| self.used.contains(subject) || self.holds.busy(subject);
+        if subjects.iter().any(taken) {
+            return; // looked at again when the other step ends
         }
         self.used.extend(subjects);
         self.plan.steps.push(step);
