@@ -29,9 +29,9 @@ measure() {
     [ "$durability" = fsync ] || fsync=(--fsync)
     local beside=$work/plain/$durability-$writers-$round inside=$point/$writers-$round
     mkdir "$beside" "$inside" || die "no folders to write into"
-    plain=$("$PROGRAMS_DIR/load" write "$beside" "$files" "$writers" "$bytes" "${fsync[@]}") ||
+    plain=$("$PROGRAMS_DIR/file-load" write "$beside" "$files" "$writers" "$bytes" "${fsync[@]}") ||
         die "plain writes fail"
-    mounted=$("$PROGRAMS_DIR/load" write "$inside" "$files" "$writers" "$bytes") ||
+    mounted=$("$PROGRAMS_DIR/file-load" write "$inside" "$files" "$writers" "$bytes") ||
         die "writes into the folder fail"
     echo "$plain $mounted"
 }

@@ -40,7 +40,7 @@ subjects=(native tuyunfs rclone)
 once() {
     local work_name=$1 subject=$2 what=$3 folder=${at[$2]}/$4 figure
     shift 4
-    figure=$("$PROGRAMS_DIR/load" "$what" "$folder" "$@") || die "$subject: $work_name failed"
+    figure=$("$PROGRAMS_DIR/file-load" "$what" "$folder" "$@") || die "$subject: $work_name failed"
     printf '%s\t%s\t%s\n' "$work_name" "$subject" "$figure" >>"$work/figures"
 }
 
@@ -99,10 +99,10 @@ on_this_machine() {
     process[rclone]=$mounted
     make_folders streams
     for subject in "${subjects[@]}"; do
-        "$PROGRAMS_DIR/load" list "${at[$subject]}/many" "$many" 1 0 >"$work/none" ||
+        "$PROGRAMS_DIR/file-load" list "${at[$subject]}/many" "$many" 1 0 >"$work/none" ||
             die "$subject does not list"
         # Four, for the readers at random.
-        "$PROGRAMS_DIR/load" stream-write "${at[$subject]}/streams" $((4 * stream)) 4 1048576 \
+        "$PROGRAMS_DIR/file-load" stream-write "${at[$subject]}/streams" $((4 * stream)) 4 1048576 \
             >"$work/none" || die "$subject does not write"
     done
     for ((round = 0; round <= rounds; round++)); do

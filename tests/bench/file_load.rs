@@ -1,6 +1,6 @@
 //! What applications do with files, as so many of them at once, and how long one takes.
 //!
-//! `load WHAT DIR COUNT CLIENTS BYTES [--fsync]` prints microseconds for each file or block. Files have
+//! `file-load WHAT DIR COUNT CLIENTS BYTES [--fsync]` prints microseconds for each file or block. Files have
 //! names of their own for each client; nothing but `unlink` deletes, since a disk that has just deleted thousands
 //! of files makes new ones slowly.
 //!
@@ -25,7 +25,7 @@ use anyhow::{Context as _, bail, ensure};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-const USAGE: &str = "usage: load WHAT DIR COUNT CLIENTS BYTES [--fsync]";
+const USAGE: &str = "usage: file-load WHAT DIR COUNT CLIENTS BYTES [--fsync]";
 
 struct Work {
     what: String,
