@@ -41,7 +41,7 @@ pub use self::key::{Key, Scope};
 pub use self::record::{Head, Moment, Record};
 pub use self::source::{BrokeOff, FetchError, Fetched, Incoming, Pieces, Source};
 pub use self::spool::{Cut, Reader};
-pub use self::store::{ChangeError, Content, OpenError, Store, Stored};
+pub use self::store::{ChangeError, Content, Held, OpenError, Store, Stored};
 
 /// How long a visitor waits for the origin's word on a stale picture before the stale one is
 /// served. Longer than any healthy origin takes, and about what a reader of a page puts up with.
@@ -142,6 +142,13 @@ impl<S: Source> Cache<S> {
             },
             upkeep,
         ))
+    }
+
+    /// What is at hand under a decoded path and fresh: to be served without waiting for anything.
+    #[must_use]
+    pub fn at_hand(&self, path: &ImagePath, now: Moment) -> Option<Arc<Held>> {
+        let held = self.store.at_hand(path.as_str())?;
+        (judge(&held.record.head, now) == Verdict::Fresh).then_some(held)
     }
 
     /// What to serve for a path.

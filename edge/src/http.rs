@@ -34,6 +34,8 @@ use crate::metrics::Answers;
 use crate::origin::Origin;
 use crate::traffic::{Counters, Ledger};
 
+pub(crate) use self::respond::lasting;
+
 /// What the endpoints share.
 pub(crate) struct Shared {
     pub(crate) cache: Cache<Origin>,

@@ -1,12 +1,13 @@
 //! A caching HTTP node close to the reader.
 //!
 //! Pictures come from an origin once and are served from here often: [`cache`] decides, [`origin`]
-//! fetches, `http` answers, [`heartbeat`] tells jump that this node is alive. [`Edge::bind`] takes
+//! fetches, `http` answers, `hit` does so by the shortest way, [`heartbeat`] tells jump that this node is alive. [`Edge::bind`] takes
 //! the ports and opens the cache, so that whatever is wrong is said at once; [`Edge::serve`] serves.
 
 pub mod cache;
 mod damage;
 pub mod heartbeat;
+mod hit;
 mod http;
 mod metrics;
 pub mod origin;
@@ -30,6 +31,7 @@ use tuyun_protocol::{Scheme, Whereabouts};
 
 use crate::cache::{Cache, OpenError, Upkeep};
 use crate::heartbeat::Heart;
+use crate::hit::Hits;
 use crate::http::Shared;
 use crate::metrics::Answers;
 use crate::origin::{Origin, StartError};
@@ -144,6 +146,7 @@ pub struct Edge {
     front: Listener,
     control: Option<Listener>,
     public: Router,
+    hits: Arc<Hits>,
     operator: Router,
     shared: Arc<Shared>,
     upkeep: Upkeep,
@@ -213,12 +216,14 @@ impl Edge {
             id: plan.id,
             began: Instant::now(),
         });
+        let hits = Arc::new(Hits::new(Arc::clone(&shared), plan.proxies.clone()));
         let public = dress(http::router(Arc::clone(&shared)), plan.proxies);
         let operator = control::router(readiness.clone(), Arc::new(registry));
         Ok(Self {
             front,
             control,
             public,
+            hits,
             operator,
             shared,
             upkeep,
@@ -248,6 +253,7 @@ impl Edge {
             front,
             control,
             public,
+            hits,
             operator,
             shared,
             upkeep,
@@ -269,7 +275,7 @@ impl Edge {
         notify::ready();
 
         let visitors = async {
-            let served = front.serve(public, close.clone()).await;
+            let served = front.serve_with(public, hits, close.clone()).await;
             leave.cancel(); // a listener that failed takes the rest down in order, too
             served
         };

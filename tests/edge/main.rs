@@ -11,3 +11,4 @@ mod outage;
 mod paths;
 mod redirects;
 mod restart;
+mod shortcut;

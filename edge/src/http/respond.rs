@@ -172,6 +172,14 @@ fn picture(
 
 /// What every answer about a picture carries, 304 included.
 fn common(headers: &mut HeaderMap, head: &Head, told: &Told, now: Moment) {
+    lasting(headers, head);
+    headers.insert(header::AGE, HeaderValue::from(head.age(now).as_secs()));
+    set(headers, CACHE_STATUS, &cache_status(told, ttl(head, now)));
+    headers.insert(X_CACHE, HeaderValue::from_static(x_cache(told.how)));
+}
+
+/// What of it stays the same for as long as the picture does.
+pub(crate) fn lasting(headers: &mut HeaderMap, head: &Head) {
     if let Some(etag) = &head.etag {
         set(headers, header::ETAG, etag);
     }
@@ -185,7 +193,6 @@ fn common(headers: &mut HeaderMap, head: &Head, told: &Told, now: Moment) {
         let text = format!("public, max-age={}", head.lifetime.fresh_secs);
         set(headers, header::CACHE_CONTROL, &text);
     }
-    headers.insert(header::AGE, HeaderValue::from(head.age(now).as_secs()));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -197,8 +204,6 @@ fn common(headers: &mut HeaderMap, head: &Head, told: &Told, now: Moment) {
         header::ACCESS_CONTROL_ALLOW_ORIGIN,
         HeaderValue::from_static("*"),
     );
-    set(headers, CACHE_STATUS, &cache_status(told, ttl(head, now)));
-    headers.insert(X_CACHE, HeaderValue::from_static(x_cache(told.how)));
 }
 
 /// RFC 9211.
