@@ -189,6 +189,11 @@ impl Index {
                 .iter()
                 .map(|change| work.apply(change))
                 .collect::<Result<Vec<_>, _>>()?;
+            if !outcomes.iter().any(|outcome| outcome.done) {
+                // Nothing to write, no barrier to wait for: the origin tells of many pictures that
+                // are not held here. Dropped, the transaction leaves nothing behind.
+                return Ok(outcomes);
+            }
             let (bytes, entries) = work.close()?;
             (outcomes, bytes, entries)
         };

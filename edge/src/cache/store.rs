@@ -22,12 +22,14 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::change::{Change, Outcome};
 use super::committer::{Committer, Job};
 use super::disk::{Aside, Disk};
+use super::doubt::Doubt;
 use super::eviction::Budget;
+use super::freshness::Verdict;
 use super::index::{Index, IndexError};
 use super::key::{Key, Scope};
 pub use super::memory::Held;
 use super::memory::Memory;
-use super::record::{Moment, Record, TOUCH_EVERY};
+use super::record::{Head, Moment, Record, TOUCH_EVERY};
 
 /// Changes that may wait for the writer. Fills are bounded well below it.
 const QUEUE: usize = 1_024;
@@ -108,6 +110,7 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
     uses: Mutex<HashMap<Key, Moment>>,
     budget: Budget,
+    doubt: Doubt,
     /// Wakes the sweep when the budget is exceeded.
     pub(super) crowded: Notify,
     keeps: AtomicBool,
@@ -148,6 +151,7 @@ impl Store {
             jobs,
             uses: Mutex::default(),
             budget,
+            doubt: Doubt::default(),
             crowded: Notify::new(),
             keeps: AtomicBool::new(true),
         };
@@ -207,6 +211,30 @@ impl Store {
                 Some(stored)
             }
         }
+    }
+
+    /// What is known of the entry under a name, whether its bytes are well or not.
+    pub async fn peek(&self, key: &Key) -> Option<Record> {
+        let (index, key) = (Arc::clone(&self.index), key.clone());
+        let looked = tokio::task::spawn_blocking(move || index.get(&key).ok().flatten());
+        looked.await.ok().flatten()
+    }
+
+    /// What may be done with an entry.
+    #[must_use]
+    pub fn judge(&self, head: &Head, now: Moment) -> Verdict {
+        self.doubt.judge(head, now)
+    }
+
+    /// What was fetched up to this moment is asked about before it is served again.
+    pub fn doubt(&self, moment: Moment) {
+        self.doubt.raise(moment);
+    }
+
+    /// The last moment in doubt.
+    #[must_use]
+    pub fn doubted(&self) -> Moment {
+        self.doubt.last()
     }
 
     /// Makes one change, durably.
