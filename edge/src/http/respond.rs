@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use tuyun_chassis::http::Problem;
 
 use super::conditional::{Part, part};
+use super::multipart::lay_out;
 use super::{body, problem};
 use crate::cache::freshness::ttl;
 use crate::cache::{Answer, Content, Head, How, Moment, Reader};
@@ -134,6 +135,19 @@ fn picture(
             let text = format!("bytes */{}", length.unwrap_or_default());
             set(refusal.headers_mut(), header::CONTENT_RANGE, &text);
             return refusal;
+        }
+        Part::Several(ranges) => {
+            if let Source::Held(content) = &source {
+                let total = length.unwrap_or_default();
+                let layout = lay_out(ranges, &head.content_type, total, rand::random());
+                set(headers, header::CONTENT_TYPE, &layout.content_type);
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(layout.length));
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                *response.body_mut() = body::parts(content, layout, counters);
+                return response;
+            }
+            // What comes just now comes once, from front to back.
+            (StatusCode::OK, length.map(|length| 0..length))
         }
         Part::Whole => (StatusCode::OK, length.map(|length| 0..length)),
         Part::Some(range) => {
