@@ -8,6 +8,7 @@ mod cache_clean;
 mod conditional;
 mod favicon;
 mod health;
+mod multipart;
 mod page;
 mod picture;
 mod problem;

@@ -1,7 +1,7 @@
 //! Which entries there are: one small database beside the bodies.
 //!
-//! Sorted by name, so that a purge of a folder is one range, and by last use, so that eviction takes
-//! from the cold end without looking at the rest. Nothing of it is read at a start: a million
+//! Sorted by name, so that a purge of a folder is one range, by last use and by rank, so that eviction
+//! takes from the cold end without looking at the rest. Nothing of it is read at a start: a million
 //! entries open as quickly as ten. All changes of a batch are one transaction.
 //!
 //! After a failed write (a full disk) the database refuses further work until it is opened anew, so
@@ -21,6 +21,8 @@ use super::record::Record;
 pub(super) const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
 /// (last use, body) → name: the cold end is the front.
 pub(super) const USES: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("uses");
+/// (rank, body) → name: what is given up first for room is the front.
+pub(super) const RANKS: TableDefinition<'_, (u64, u64), &str> = TableDefinition::new("ranks");
 /// Sums that would be slow to count: bytes, entries; and how often the cache was opened.
 pub(super) const TOTALS: TableDefinition<'_, &str, u64> = TableDefinition::new("totals");
 
@@ -93,6 +95,7 @@ impl Index {
             let mut totals = txn.open_table(TOTALS).map_err(IndexError::of)?;
             txn.open_table(ENTRIES).map_err(IndexError::of)?;
             txn.open_table(USES).map_err(IndexError::of)?;
+            txn.open_table(RANKS).map_err(IndexError::of)?;
             let run = get_total(&totals, "run")? + 1;
             totals.insert("run", run).map_err(IndexError::of)?;
             (

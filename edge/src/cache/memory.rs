@@ -15,7 +15,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{OptionsBuilder, Weighter};
 
 use super::key::Key;
-use super::record::{Moment, Record};
+use super::record::{FIRST_TOUCH, Moment, Record, TOUCH_EVERY};
 use super::store::Content;
 
 /// The largest body kept whole. A reader that copies what it gets takes 1 MB from memory more than
@@ -62,10 +62,12 @@ impl Held {
         }
     }
 
-    /// Notes a use; true when the last note is `every` seconds old, at most once per such span.
-    pub(super) fn note(&self, now: Moment, every: u64) -> bool {
+    /// Notes a use; true when the last note is long enough ago, at most once per such span.
+    pub(super) fn note(&self, now: Moment) -> bool {
         let noted = self.noted.load(Ordering::Relaxed);
-        now.0.saturating_sub(noted) >= every
+        let first = noted == self.record.used.0 && self.record.uses == 0;
+        let every = if first { FIRST_TOUCH } else { TOUCH_EVERY };
+        now.0.saturating_sub(noted) >= every.as_secs()
             && self
                 .noted
                 .compare_exchange(noted, now.0, Ordering::Relaxed, Ordering::Relaxed)
@@ -202,6 +204,7 @@ mod tests {
             size: len as u64,
             sum: 0,
             used: Moment(0),
+            uses: 0,
             head,
         };
         let content = Content::Memory(Bytes::from(vec![0; len]));
@@ -276,8 +279,9 @@ mod tests {
     #[test]
     fn a_use_is_noted_once_in_a_span() {
         let held = held(1);
-        assert!(!held.note(Moment(599), 600));
-        assert!(held.note(Moment(600), 600));
-        assert!(!held.note(Moment(700), 600));
+        assert!(!held.note(Moment(59)));
+        assert!(held.note(Moment(60)), "the first comes soon");
+        assert!(!held.note(Moment(659)));
+        assert!(held.note(Moment(660)));
     }
 }

@@ -167,7 +167,7 @@ impl Store {
 
     /// An entry that was at hand is used.
     pub fn note(&self, name: &str, held: &Held, now: Moment) {
-        if held.note(now, TOUCH_EVERY.as_secs()) {
+        if held.note(now) {
             self.used(&Key::from_index(name), now);
         }
     }
