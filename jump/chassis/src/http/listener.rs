@@ -258,12 +258,15 @@ impl Listener {
         server
             .http_builder()
             .http1()
-            .header_read_timeout(front.head);
+            .header_read_timeout(front.head)
+            .max_headers(HEADERS)
+            .max_buf_size(HEAD_BYTES);
         server
             .http_builder()
             .http2()
             .keep_alive_interval(front.head)
             .keep_alive_timeout(front.head)
+            .max_header_list_size(HEAD_BYTES_H2)
             .max_concurrent_streams(STREAMS);
         let server = server
             .first_request_timeout(front.head)
@@ -316,6 +319,16 @@ impl Listener {
         tokio::join!(accepting, ending).0.map_err(ended)
     }
 }
+
+/// Headers in one request: browsers send about fifteen, proxies and CDNs add as many at the most.
+const HEADERS: usize = 64;
+
+/// The longest head of a request, in bytes: the longest path, escaped, with a browser's cookies; hyper
+/// itself would take 400 KB of each of ten thousand connections.
+const HEAD_BYTES: usize = 32 * 1024;
+
+/// The same for HTTP/2, where it is counted without what lies between headers.
+const HEAD_BYTES_H2: u32 = 32 * 1024;
 
 /// Requests at once on one HTTP/2 connection: a page of thumbnails, and no more than a browser asks.
 const STREAMS: u32 = 128;
