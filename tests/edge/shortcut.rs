@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::node::{Node, told};
+use crate::node::{Node, eventually, secret, told};
 use crate::origin::{Origin, Reply};
 
 const DATE: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
@@ -168,6 +168,49 @@ async fn a_purged_picture_is_gone_from_the_short_way_too() {
         .body(r#"{"paths":["mount/a.webp"]}"#);
     assert_eq!(order.send().await.expect("an answer").status(), 200);
     assert_eq!(wire.ask("GET /mount/a.webp HTTP/1.1").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_hits_are_the_same_on_http_1_and_2() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).expect("PEM");
+    for body in [b"0123456789".to_vec(), large()] {
+        let origin = Origin::start().await;
+        origin.serve(
+            "/a.webp",
+            Reply::picture(&body).header("cache-control", "max-age=600"),
+        );
+        let node = Node::with(&origin, |settings, home| {
+            settings.tls.cert = secret(home, "cert.pem", &made.cert.pem());
+            settings.tls.key = secret(home, "key.pem", &made.signing_key.serialize_pem());
+        })
+        .await;
+        let url = format!("https://localhost:{}/a.webp", node.address().port());
+        let client = |builder: reqwest::ClientBuilder| {
+            let builder = builder.no_proxy().tls_certs_only([trusted.clone()]);
+            builder.build().expect("a client")
+        };
+        let plain = || reqwest::Client::builder();
+        let (one, two) = (client(plain().http1_only()), client(plain()));
+        for (client, version) in [
+            (&one, reqwest::Version::HTTP_11),
+            (&two, reqwest::Version::HTTP_2),
+        ] {
+            eventually("it is held", async || {
+                let response = client.get(&url).send().await.expect("an answer");
+                assert_eq!(response.version(), version);
+                let (status, cache, bytes) = told(response).await;
+                assert!(status == 200 && bytes == body);
+                cache == "HIT"
+            })
+            .await;
+            // On the connection that is open, again and again.
+            for _ in 0..3 {
+                let response = client.get(&url).send().await.expect("an answer");
+                assert!(told(response).await == (200, "HIT".into(), body.clone()));
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

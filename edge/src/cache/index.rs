@@ -164,11 +164,11 @@ impl Index {
         self.entries.load(Ordering::Relaxed)
     }
 
-    /// Of these bodies, those that an entry stands for.
+    /// All bodies that an entry stands for, sorted: eight megabytes for a million.
     ///
     /// # Errors
     /// The database fails.
-    pub fn bodies(&self) -> Result<std::collections::HashSet<u64>, IndexError> {
+    pub fn bodies(&self) -> Result<Vec<u64>, IndexError> {
         let guard = self.database.read();
         let txn = guard
             .as_ref()
@@ -176,10 +176,12 @@ impl Index {
             .begin_read()
             .map_err(IndexError::of)?;
         let uses = txn.open_table(USES).map_err(IndexError::of)?;
-        let mut bodies = std::collections::HashSet::new();
+        let entries = usize::try_from(self.entries()).unwrap_or_default();
+        let mut bodies = Vec::with_capacity(entries);
         for row in uses.iter().map_err(IndexError::of)? {
-            bodies.insert(row.map_err(IndexError::of)?.0.value().1);
+            bodies.push(row.map_err(IndexError::of)?.0.value().1);
         }
+        bodies.sort_unstable();
         Ok(bodies)
     }
 
