@@ -40,6 +40,7 @@ taskset                             util-linux
 wrk                                 wrk
 nginx                               nginx-light
 varnishd                            varnish
+openssl                             openssl
 "
 
 die() {

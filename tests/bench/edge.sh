@@ -7,7 +7,8 @@
 # The servers have the first processor, whoever asks has the second: with more of both, who waits for
 # whom would be measured. Each round asks one after the other, so that what else the machine does
 # hits all; the median of the rounds' ratios counts. `load` drops bodies inside the kernel, `wrk` copies
-# them. Prints a table for docs/benchmarks.md.
+# them. A second table is of answers over TLS, by what they cost the processor, since there the asker
+# works harder than any server. Prints tables for docs/benchmarks.md.
 #
 # nginx: `tcp_nopush off`, since with it on bodies of 65 to 130 KB stall for 44 ms over loopback.
 set -u -o pipefail
@@ -20,7 +21,7 @@ sizes="${BENCH_SIZES:-10000 100000 1000000 10000000}"
 connections="${BENCH_CONNECTIONS:-1 16 128}"
 peers="edge nginx varnish"
 
-needs_programs "measuring the edge" awk curl nginx sort taskset varnishd wrk
+needs_programs "measuring the edge" awk curl nginx openssl sort taskset varnishd wrk
 [ "$(nproc)" -ge 2 ] || skip "measuring the edge needs two processors"
 
 if [ -z "${PROGRAMS_DIR:-}" ]; then
@@ -79,9 +80,15 @@ nginx_settings origin "server { listen 127.0.0.1:$origin; root $work/pictures;
         add_header Cache-Control 'public, max-age=86400'; }"
 start origin nginx -c "$work/origin.conf" -p "$work/origin"
 
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
+    -keyout "$work/key.pem" -out "$work/cert.pem" 2>"$work/log/openssl.log" ||
+    die "no certificate: $(cat "$work/log/openssl.log")"
+
 nginx=$(free_port)
+nginx_tls=$(free_port)
 nginx_settings nginx "proxy_cache_path $work/nginx/cache keys_zone=c:10m max_size=1g;
-    server { listen 127.0.0.1:$nginx backlog=1024; location / {
+    ssl_certificate $work/cert.pem; ssl_certificate_key $work/key.pem; ssl_protocols TLSv1.3;
+    server { listen 127.0.0.1:$nginx backlog=1024; listen 127.0.0.1:$nginx_tls ssl backlog=1024; location / {
         proxy_pass http://127.0.0.1:$origin; proxy_cache c; proxy_cache_lock on; } }"
 start nginx $server nginx -c "$work/nginx.conf" -p "$work/nginx"
 nginx_process=$started
@@ -97,6 +104,15 @@ TUYUN_LOG=warn start edge $server "$PROGRAMS_DIR/tuyun-edge" serve --listen "127
     --control.listen "127.0.0.1:$control" --origin.primary "http://127.0.0.1:$origin/" \
     --cache.dir "$work/edge" --limit.per-second 0 --config /dev/null
 edge_process=$started
+
+edge_tls=$(free_port)
+control=$(free_port)
+TUYUN_LOG=warn start edge-tls $server "$PROGRAMS_DIR/tuyun-edge" serve --listen "127.0.0.1:$edge_tls" \
+    --control.listen "127.0.0.1:$control" --origin.primary "http://127.0.0.1:$origin/" \
+    --cache.dir "$work/edge-tls" --limit.per-second 0 --config /dev/null \
+    --tls.cert "$work/cert.pem" --tls.key "$work/key.pem"
+edge_tls_process=$started
+nginx_tls_process=$nginx_process
 
 smallest=${sizes%% *}
 for peer in $peers; do
@@ -147,6 +163,43 @@ for size in $sizes; do
             "$(ratio 4 "$e" "$n")" "$(ratio 3 "$e" "$n")" \
             "$(for f in "$e" "$n" "$v"; do cut -d ' ' -f 5 "$f" | median; done |
                 awk '{ printf "%s%d", (NR > 1 ? ", " : ""), $1 / 1024 }')"
+    done
+done
+
+# Nanoseconds on a processor, of all threads that live.
+cpu() {
+    local pid
+    for pid in ${1//,/ }; do cat "/proc/$pid"/task/*/schedstat 2>/dev/null; done |
+        awk '{ all += $1 } END { printf "%.0f\n", all }'
+}
+
+# ask_tls <peer> <size> <connections>: microseconds of processor an answer.
+ask_tls() {
+    local port=${1}_tls process=${1}_tls_process before after answers
+    before=$(cpu "$(family "${!process}")")
+    answers=$($asker wrk -t 1 -c "$3" -d "${seconds}s" "https://127.0.0.1:${!port}/$2.webp" |
+        awk '/Non-2xx|Socket errors/ { exit 1 } / requests in / { print $1 }') ||
+        die "$1 fails over TLS"
+    after=$(cpu "$(family "${!process}")")
+    awk -v a="$before" -v b="$after" -v n="$answers" 'BEGIN { printf "%.2f\n", (b - a) / n / 1000 }'
+}
+
+echo
+echo "| over TLS | connections | nginx, µs of processor an answer | edge, answers a processor second ÷ nginx |"
+echo "|---|---|---|---|"
+for size in $sizes; do
+    for count in $connections; do
+        rm -f "$work"/figures.*
+        for peer in edge nginx; do ask_tls "$peer" "$size" "$count" >"$work/none"; done
+        for round in $(seq "$rounds"); do
+            for peer in edge nginx; do
+                ask_tls "$peer" "$size" "$count" >>"$work/figures.$peer"
+            done
+        done
+        printf '| %s KB | %s | %s | %.2f |\n' "$((size / 1000))" "$count" \
+            "$(median <"$work/figures.nginx")" \
+            "$(paste -d ' ' "$work/figures.nginx" "$work/figures.edge" |
+                awk '{ print $1 / $2 }' | median)"
     done
 done
 echo "load after: $(cut -d ' ' -f 1-3 /proc/loadavg)" >&2
