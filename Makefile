@@ -13,7 +13,7 @@ BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
 .PHONY: help deps build demo demo-check test check-format check-lints check-units \
-	check-supervisor check-helper check-peers gauntlet gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g12 bench bench-durability bench-requests deny install uninstall clean
+	check-supervisor check-helper check-peers gauntlet gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g12 bench bench-durability bench-edge bench-requests deny install uninstall clean
 
 help:
 	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench      what the folder costs beside a plain one and beside rclone'
 	@echo 'make bench-requests   what each action costs the drive, beside rclone'
 	@echo 'make bench-durability   what the promise of a close costs, beside a plain folder'
+	@echo 'make bench-edge   hits of the edge beside nginx and Varnish'
 	@echo 'make build      the three programs, as they are shipped'
 	@echo 'make install    programs, units, mount helper [PREFIX=/usr/local] [DESTDIR=]'
 	@echo 'make deny       licences and sources of all dependencies (needs cargo-deny)'
@@ -145,6 +146,10 @@ bench:
 bench-durability:
 	@packaging/check/deps.sh test
 	@tests/bench/durability.sh
+
+bench-edge:
+	@packaging/check/deps.sh bench-edge
+	@tests/bench/edge.sh
 
 bench-requests:
 	@packaging/check/deps.sh test

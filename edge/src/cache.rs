@@ -8,6 +8,7 @@ mod absent;
 mod change;
 mod committer;
 mod disk;
+mod doubt;
 mod eviction;
 mod fill;
 pub mod freshness;
@@ -32,7 +33,7 @@ use tuyun_protocol::ImagePath;
 use self::absent::Absent;
 use self::committer::Committer;
 use self::fill::{Fills, Stage, Ticket};
-use self::freshness::{Verdict, judge};
+use self::freshness::Verdict;
 use crate::traffic::Counters;
 
 pub use self::eviction::Budget;
@@ -41,7 +42,7 @@ pub use self::key::{Key, Scope};
 pub use self::record::{Head, Moment, Record};
 pub use self::source::{BrokeOff, FetchError, Fetched, Incoming, Pieces, Source};
 pub use self::spool::{Cut, Reader};
-pub use self::store::{ChangeError, Content, OpenError, Store, Stored};
+pub use self::store::{ChangeError, Content, Held, OpenError, Store, Stored};
 
 /// How long a visitor waits for the origin's word on a stale picture before the stale one is
 /// served. Longer than any healthy origin takes, and about what a reader of a page puts up with.
@@ -144,6 +145,13 @@ impl<S: Source> Cache<S> {
         ))
     }
 
+    /// What is at hand under a decoded path and fresh: to be served without waiting for anything.
+    #[must_use]
+    pub fn at_hand(&self, path: &ImagePath, now: Moment) -> Option<Arc<Held>> {
+        let held = self.store.at_hand(path.as_str())?;
+        (self.store.judge(&held.record.head, now) == Verdict::Fresh).then_some(held)
+    }
+
     /// What to serve for a path.
     pub async fn answer(&self, path: &ImagePath) -> Answer {
         let key = Key::original(path);
@@ -155,7 +163,7 @@ impl<S: Source> Cache<S> {
             let ticket = self.fills.join(path, &key, None);
             return self.fetched(&key, ticket, How::Miss).await;
         };
-        let verdict = judge(&stored.record.head, now);
+        let verdict = self.store.judge(&stored.record.head, now);
         if verdict == Verdict::Fresh {
             return Answer::Stored {
                 stored,
@@ -192,6 +200,38 @@ impl<S: Source> Cache<S> {
         self.fills.doom(scope);
         self.absent.forget(scope);
         self.store.purge(scope).await
+    }
+
+    /// The origin has another version of a picture than before, with this tag.
+    ///
+    /// # Errors
+    /// The one that is held could not be removed.
+    pub async fn replaced(&self, path: &ImagePath, etag: Option<&str>) -> Result<(), ChangeError> {
+        let held = self.store.peek(&Key::original(path)).await;
+        let same = etag.is_some() && held.is_some_and(|held| held.head.etag.as_deref() == etag);
+        if !same {
+            self.purge(&Scope::Picture(path.clone())).await?;
+        }
+        Ok(())
+    }
+
+    /// What was fetched up to this moment is asked about at its next use.
+    pub fn doubt(&self, moment: Moment) {
+        self.store.doubt(moment);
+    }
+
+    /// The last moment in doubt.
+    #[must_use]
+    pub fn doubted(&self) -> Moment {
+        self.store.doubted()
+    }
+
+    /// Fetches a picture that nobody has asked for yet.
+    pub async fn warm(&self, path: &ImagePath) {
+        if let Answer::Coming { mut reader, .. } = self.answer(path).await {
+            // To its end, or to where it breaks off: the next is fetched then.
+            while let Ok(Some(_)) = reader.next().await {}
+        }
     }
 
     /// Removes what has not been used for so long; gives the bytes freed.

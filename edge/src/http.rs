@@ -8,6 +8,7 @@ mod cache_clean;
 mod conditional;
 mod favicon;
 mod health;
+mod multipart;
 mod page;
 mod picture;
 mod problem;
@@ -17,6 +18,7 @@ mod status;
 mod traffic;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use axum::Router;
@@ -34,15 +36,19 @@ use crate::metrics::Answers;
 use crate::origin::Origin;
 use crate::traffic::{Counters, Ledger};
 
+pub(crate) use self::respond::lasting;
+
 /// What the endpoints share.
 pub(crate) struct Shared {
-    pub(crate) cache: Cache<Origin>,
+    pub(crate) cache: Arc<Cache<Origin>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) answers: Answers,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) admin: Bearer,
     pub(crate) limiter: Limiter,
     pub(crate) readiness: Readiness,
+    /// The origin tells what changes, and whether it is heard; none where it is not asked to.
+    pub(crate) following: Option<Arc<AtomicBool>>,
     pub(crate) id: NodeId,
     pub(crate) began: Instant,
 }

@@ -1,12 +1,14 @@
 //! A caching HTTP node close to the reader.
 //!
 //! Pictures come from an origin once and are served from here often: [`cache`] decides, [`origin`]
-//! fetches, `http` answers, [`heartbeat`] tells jump that this node is alive. [`Edge::bind`] takes
+//! fetches, [`changes`] hears what is old there, `http` answers, `hit` does so by the shortest way, [`heartbeat`] tells jump that this node is alive. [`Edge::bind`] takes
 //! the ports and opens the cache, so that whatever is wrong is said at once; [`Edge::serve`] serves.
 
 pub mod cache;
+pub mod changes;
 mod damage;
 pub mod heartbeat;
+mod hit;
 mod http;
 mod metrics;
 pub mod origin;
@@ -29,7 +31,9 @@ use tuyun_chassis::program::Program;
 use tuyun_protocol::{Scheme, Whereabouts};
 
 use crate::cache::{Cache, OpenError, Upkeep};
+use crate::changes::Follower;
 use crate::heartbeat::Heart;
+use crate::hit::Hits;
 use crate::http::Shared;
 use crate::metrics::Answers;
 use crate::origin::{Origin, StartError};
@@ -71,6 +75,9 @@ pub enum EdgeError {
     /// The client for jump.
     #[error("cannot set up the client for jump")]
     Jump(#[source] reqwest::Error),
+    /// The client for the origin's changes.
+    #[error("cannot set up the client for the origin's changes")]
+    Changes(#[source] reqwest::Error),
     /// A thread that opened something was lost.
     #[error("opening the cache was interrupted")]
     Interrupted,
@@ -94,7 +101,11 @@ impl Explain for EdgeError {
                     Code::Unavailable
                 }
             },
-            Self::Origin(_) | Self::Jump(_) | Self::Interrupted | Self::Overran(_) => Code::Failure,
+            Self::Origin(_)
+            | Self::Jump(_)
+            | Self::Changes(_)
+            | Self::Interrupted
+            | Self::Overran(_) => Code::Failure,
         }
     }
 
@@ -113,7 +124,7 @@ impl Explain for EdgeError {
                 "look at the disk's health and free space; the cache may be deleted at any time: rm -r {}",
                 path.display()
             )),
-            Self::Origin(_) | Self::Jump(_) => {
+            Self::Origin(_) | Self::Jump(_) | Self::Changes(_) => {
                 Some("install the system's certificates: apt-get install ca-certificates".into())
             }
             Self::Interrupted | Self::Overran(_) => None,
@@ -144,10 +155,12 @@ pub struct Edge {
     front: Listener,
     control: Option<Listener>,
     public: Router,
+    hits: Arc<Hits>,
     operator: Router,
     shared: Arc<Shared>,
     upkeep: Upkeep,
     heart: Option<Heart>,
+    follower: Option<Follower>,
     readiness: Readiness,
 }
 
@@ -169,6 +182,13 @@ impl Edge {
             None => None,
         };
         let counters = Arc::new(Counters::default());
+        // Without a token the origin tells nothing.
+        let feed = plan.origin_token.clone().map(|token| changes::Plan {
+            base: plan.origin[0].clone(),
+            token,
+            mark: plan.cache_dir.join("changes.json"),
+            prefetch: plan.prefetch,
+        });
         let source = Origin::new(plan.origin, plan.origin_token)?;
         let opening = {
             let (dir, counters) = (plan.cache_dir, Arc::clone(&counters));
@@ -180,12 +200,17 @@ impl Edge {
                     source,
                     Arc::clone(&counters),
                 )?;
+                let cache = Arc::new(cache);
+                let follower = feed
+                    .map(|feed| Follower::new(feed, Arc::clone(&cache)))
+                    .transpose()
+                    .map_err(EdgeError::Changes)?;
                 let ledger = Ledger::open(&dir.join("traffic.redb"), counters);
-                Ok::<_, EdgeError>((cache, upkeep, Arc::new(ledger)))
+                Ok::<_, EdgeError>((cache, upkeep, Arc::new(ledger), follower))
             }
         };
         let opened = tokio::task::spawn_blocking(opening).await;
-        let (cache, upkeep, ledger) = opened.map_err(|_| EdgeError::Interrupted)??;
+        let (cache, upkeep, ledger, follower) = opened.map_err(|_| EdgeError::Interrupted)??;
         let heart = match plan.jump {
             Some(jump) => {
                 let whereabouts = match &jump.url {
@@ -210,19 +235,23 @@ impl Edge {
             admin: plan.admin,
             limiter: Limiter::new(plan.per_second),
             readiness: readiness.clone(),
+            following: follower.as_ref().map(Follower::following),
             id: plan.id,
             began: Instant::now(),
         });
+        let hits = Arc::new(Hits::new(Arc::clone(&shared), plan.proxies.clone()));
         let public = dress(http::router(Arc::clone(&shared)), plan.proxies);
         let operator = control::router(readiness.clone(), Arc::new(registry));
         Ok(Self {
             front,
             control,
             public,
+            hits,
             operator,
             shared,
             upkeep,
             heart,
+            follower,
             readiness,
         })
     }
@@ -248,10 +277,12 @@ impl Edge {
             front,
             control,
             public,
+            hits,
             operator,
             shared,
             upkeep,
             heart,
+            follower,
             readiness,
         } = self;
         // Cancelled in this order: the heart, the doors, the upkeep, the last writer.
@@ -264,12 +295,15 @@ impl Edge {
         let (tasks, writer) = (TaskTracker::new(), TaskTracker::new());
         upkeep.start((&tasks, tidy.clone()), (&writer, last.clone()));
         tasks.spawn(Arc::clone(&shared.ledger).keep(tidy.clone()));
+        if let Some(follower) = follower {
+            tasks.spawn(follower.run(tidy.clone()));
+        }
         tasks.spawn(watchdog(tidy.clone()));
         tracing::info!(address = %front.local_addr(), scheme = front.scheme(), "serving");
         notify::ready();
 
         let visitors = async {
-            let served = front.serve(public, close.clone()).await;
+            let served = front.serve_with(public, hits, close.clone()).await;
             leave.cancel(); // a listener that failed takes the rest down in order, too
             served
         };

@@ -18,10 +18,27 @@ struct Result {
 }
 
 /// Answers by how they came about.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Answers(Family<Result, Counter>);
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
+    all: Family<Result, Counter>,
+    /// One of them, found once: it is counted far more often than the others.
+    hits: Counter,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        let all = Family::<Result, Counter>::default();
+        let hits = all.get_or_create(&Result { result: "hit" }).clone();
+        Self { all, hits }
+    }
+}
 
 impl Answers {
+    /// One more that was held and fresh.
+    pub(crate) fn hit(&self) {
+        self.hits.inc();
+    }
+
     /// One more.
     pub(crate) fn count(&self, answer: &Answer) {
         let result = match answer {
@@ -35,7 +52,7 @@ impl Answers {
             Answer::Absent { .. } => "absent",
             Answer::Failed(_) => "failed",
         };
-        self.0.get_or_create(&Result { result }).inc();
+        self.all.get_or_create(&Result { result }).inc();
     }
 }
 
@@ -45,7 +62,7 @@ pub(crate) fn registry(answers: &Answers, counters: Arc<Counters>, store: Arc<St
     registry.register(
         "answers",
         "Requests for pictures, by result",
-        answers.0.clone(),
+        answers.all.clone(),
     );
     registry.register_collector(Box::new(Figures { counters, store }));
     registry

@@ -66,6 +66,8 @@ pub struct OriginSettings {
     pub token_file: String,
     /// The token may travel over plain http.
     pub insecure: bool,
+    /// New pictures are fetched as soon as the origin tells of them.
+    pub prefetch: bool,
 }
 
 /// What is held, and for how long.

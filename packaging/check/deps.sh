@@ -1,7 +1,7 @@
 #!/bin/bash
 # What a bare Debian 12 with Rust lacks for a job: installed as root, else named.
 #
-#   deps.sh build | demo | test
+#   deps.sh build | demo | test | bench-edge
 set -u -o pipefail
 
 # A program (or a file, where it begins with a slash) and the Debian package that has it.
@@ -41,6 +41,14 @@ nginx                               nginx-light
 supervisord                         supervisor
 systemd-analyze                     systemd
 "
+# What the edge is measured against; nothing else needs it.
+bench_edge_needs="$demo_needs
+taskset                             util-linux
+wrk                                 wrk
+nginx                               nginx-light
+varnishd                            varnish
+openssl                             openssl
+"
 
 die() {
     echo "$*" >&2
@@ -51,7 +59,8 @@ case ${1:-} in
 build) needs=$build_needs ;;
 demo) needs=$demo_needs ;;
 test) needs=$test_needs ;;
-*) die "usage: deps.sh build | demo | test" ;;
+bench-edge) needs=$bench_edge_needs ;;
+*) die "usage: deps.sh build | demo | test | bench-edge" ;;
 esac
 
 # Some of these live where only root's path leads.
@@ -104,7 +113,7 @@ apt-get update -qq || echo "apt-get update failed; trying with the lists that ar
 apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null ||
     die "cannot install: ${packages[*]}"
 # They are for tests, which start their own; nobody asked for them to run all the time.
-for service in redis-server supervisor nginx; do
+for service in redis-server supervisor nginx varnish; do
     # nginx-light has the service nginx.
     [[ " ${packages[*]}" != *" $service"* ]] ||
         systemctl disable --now "$service" >/dev/null 2>&1

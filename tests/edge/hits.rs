@@ -128,6 +128,44 @@ async fn ranges_are_answered_with_206_and_416() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_ranges_are_answered_in_parts_from_memory_and_from_disk() {
+    for length in [10_000_u32, 3_000_000] {
+        let origin = Origin::start().await;
+        let body: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+        let reply = Reply::picture(&body).header("cache-control", "max-age=600");
+        origin.serve("/a.webp", reply);
+        let node = Node::before(&origin).await;
+        // While it comes there is one way through it, from front to back.
+        let asked = node.request("GET", "/a.webp");
+        let asked = asked.header("range", "bytes=0-9,-10").send().await;
+        assert_eq!(told(asked.expect("an answer")).await.2, body);
+        node.holds(1).await;
+        let asked = node.request("GET", "/a.webp");
+        let response = asked.header("range", "bytes=0-9,-10").send().await;
+        let response = response.expect("an answer");
+        assert_eq!(response.status(), 206);
+        let kind = header(&response, "content-type").to_owned();
+        let boundary = kind
+            .strip_prefix("multipart/byteranges; boundary=")
+            .expect("in parts");
+        let last = length - 10;
+        let mut expected = Vec::new();
+        for (first, part) in [(0, &body[..10]), (last, &body[last as usize..])] {
+            let range = format!("bytes {first}-{}/{length}", first + 9);
+            let head = format!(
+                "\r\n--{boundary}\r\ncontent-type: image/webp\r\ncontent-range: {range}\r\n\r\n"
+            );
+            expected.extend_from_slice(head.as_bytes());
+            expected.extend_from_slice(part);
+        }
+        expected.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        let told_length = header(&response, "content-length").to_owned();
+        assert_eq!(told_length, expected.len().to_string());
+        assert_eq!(response.bytes().await.expect("a body"), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_range_of_a_picture_that_is_not_held_is_cut_from_what_comes() {
     let origin = Origin::start().await;
     origin.serve("/a.webp", picture());

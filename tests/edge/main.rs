@@ -2,6 +2,7 @@
 //! script, with a jump that takes heartbeats.
 
 mod admin;
+mod changes;
 mod fills;
 mod heartbeats;
 mod hits;
@@ -11,3 +12,4 @@ mod outage;
 mod paths;
 mod redirects;
 mod restart;
+mod shortcut;

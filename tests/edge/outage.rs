@@ -247,3 +247,38 @@ async fn only_the_primary_knows_what_is_absent() {
     drop(primary);
     assert_eq!(node.get("/unknown.webp").await.status(), 502);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_keeps_failing_is_left_alone_and_its_backup_asked_at_once() {
+    let (primary, backup) = (Origin::start().await, Origin::start().await);
+    let alone = Node::before(&primary).await;
+    let backed = Node::with(&primary, |settings, _| {
+        settings.origin.backup = vec![backup.base()];
+    })
+    .await;
+    for n in 0..20 {
+        let path = format!("/{n}.webp");
+        primary.serve(&path, Reply::status(500));
+        backup.serve(&path, Reply::picture(b"picture"));
+    }
+    for (node, expected) in [(&alone, 503), (&backed, 200)] {
+        let before = primary.log().len();
+        for n in 0..20 {
+            let response = node.get(&format!("/{n}.webp")).await;
+            if n >= 10 {
+                assert_eq!(response.status(), expected);
+                let again = header(&response, "retry-after");
+                assert_eq!(again.is_empty(), expected == 200, "{again}");
+            }
+        }
+        // Five, and one for each time that a rest has passed meanwhile.
+        let asked = primary.log().len() - before;
+        assert!((5..=9).contains(&asked), "asked {asked} times");
+    }
+    // One question is let through now and then, so that it is found to be back.
+    primary.serve("/back.webp", Reply::picture(b"back"));
+    crate::node::eventually("the primary is asked again", async || {
+        alone.get("/back.webp").await.status() == 200
+    })
+    .await;
+}

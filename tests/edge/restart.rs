@@ -97,6 +97,23 @@ async fn damage_on_disk_is_noticed_and_fetched_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn damage_in_a_picture_too_large_for_memory_is_noticed_as_well() {
+    let (origin, body) = (Origin::start().await, vec![7; 3_000_000]);
+    let node = Node::before(&origin).await;
+    origin.serve("/a.webp", kept(&body));
+    told(node.get("/a.webp").await).await;
+    node.holds(1).await;
+    let node = node.restarted().await;
+    let file = bodies(&node).remove(0);
+    let mut damaged = body.clone();
+    damaged[2_000_000] ^= 1;
+    std::fs::write(&file, damaged).expect("written");
+    let got = told(node.get("/a.webp").await).await;
+    assert!(got == (200, "MISS".into(), body));
+    assert_eq!(origin.asked("/a.webp").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_no_entry_stands_for_are_removed_after_a_start() {
     let origin = Origin::start().await;
     origin.serve("/a.webp", kept(b"0123456789"));

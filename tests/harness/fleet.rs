@@ -3,6 +3,7 @@
 use tempfile::TempDir;
 
 use crate::http;
+use crate::mount::ORIGIN_TOKEN;
 use crate::process::{Daemon, free_port};
 use crate::wait::until;
 
@@ -95,6 +96,8 @@ impl Edge {
         let (port, control) = (free_port(), free_port());
         let token = dir.path().join("token");
         std::fs::write(&token, NODE_TOKEN).expect("a token file");
+        let origin_token = dir.path().join("origin-token");
+        std::fs::write(&origin_token, ORIGIN_TOKEN).expect("a token file");
         let url = format!("http://127.0.0.1:{port}/");
         let mut settings = toml::toml! {
             [jump]
@@ -109,6 +112,12 @@ impl Edge {
         settings.insert("server_id".into(), id.to_string().into());
         settings.insert("url".into(), url.clone().into());
         set(&mut settings, "origin", "primary", format!("{origin}/"));
+        set(
+            &mut settings,
+            "origin",
+            "token_file",
+            origin_token.display().to_string(),
+        );
         set(
             &mut settings,
             "cache",

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{Range, ReadableTable, Table, WriteTransaction};
 
-use super::index::{ENTRIES, IndexError, TOTALS, USES, get_total};
+use super::eviction::rank;
+use super::index::{ENTRIES, IndexError, RANKS, TOTALS, USES, get_total};
 use super::key::{Key, Scope};
 use super::record::{BodyId, Head, Moment, Record};
 
@@ -48,7 +49,7 @@ pub enum Change {
     },
     /// At most [`STEP`] of those that a purge means.
     Purge(Scope),
-    /// At most [`STEP`] of those least recently used, until so many bytes are freed.
+    /// At most [`STEP`] of those of the lowest rank, until so many bytes are freed.
     Evict {
         /// Enough is enough.
         bytes: u64,
@@ -77,6 +78,7 @@ pub struct Outcome {
 pub(super) struct Txn<'a> {
     entries: Table<'a, &'static str, &'static [u8]>,
     uses: Table<'a, (u64, u64), &'static str>,
+    ranks: Table<'a, (u64, u64), &'static str>,
     totals: Table<'a, &'static str, u64>,
     held_bytes: u64,
     held_entries: u64,
@@ -88,6 +90,7 @@ impl<'a> Txn<'a> {
         Ok(Self {
             entries: txn.open_table(ENTRIES).map_err(IndexError::of)?,
             uses: txn.open_table(USES).map_err(IndexError::of)?,
+            ranks: txn.open_table(RANKS).map_err(IndexError::of)?,
             held_bytes: get_total(&totals, "bytes")?,
             held_entries: get_total(&totals, "entries")?,
             totals,
@@ -140,6 +143,7 @@ impl<'a> Txn<'a> {
                             &record,
                             &Record {
                                 used: *used,
+                                uses: record.uses.saturating_add(1),
                                 ..record.clone()
                             },
                         )?;
@@ -159,8 +163,7 @@ impl<'a> Txn<'a> {
                 outcome.more = more;
             }
             Change::Evict { bytes } => {
-                let coldest = self.coldest(None)?;
-                for key in coldest {
+                for key in self.lowest()? {
                     if outcome.bytes >= *bytes {
                         break;
                     }
@@ -170,7 +173,7 @@ impl<'a> Txn<'a> {
                 outcome.more = outcome.done && outcome.bytes < *bytes;
             }
             Change::Unused { since } => {
-                let idle = self.coldest(Some(*since))?;
+                let idle = self.idle(*since)?;
                 outcome.more = idle.len() == STEP;
                 self.remove_all(idle, &mut outcome)?;
             }
@@ -192,6 +195,9 @@ impl<'a> Txn<'a> {
         self.uses
             .insert((record.used.0, record.body.0), key.as_str())
             .map_err(IndexError::of)?;
+        self.ranks
+            .insert(place(record), key.as_str())
+            .map_err(IndexError::of)?;
         self.held_bytes += record.size;
         self.held_entries += 1;
         Ok(())
@@ -201,6 +207,7 @@ impl<'a> Txn<'a> {
         self.uses
             .remove((old.used.0, old.body.0))
             .map_err(IndexError::of)?;
+        self.ranks.remove(place(old)).map_err(IndexError::of)?;
         self.held_bytes = self.held_bytes.saturating_sub(old.size);
         self.held_entries = self.held_entries.saturating_sub(1);
         self.insert(key, new)
@@ -211,6 +218,7 @@ impl<'a> Txn<'a> {
             self.uses
                 .remove((record.used.0, record.body.0))
                 .map_err(IndexError::of)?;
+            self.ranks.remove(place(&record)).map_err(IndexError::of)?;
             self.held_bytes = self.held_bytes.saturating_sub(record.size);
             self.held_entries = self.held_entries.saturating_sub(1);
             outcome.bytes += record.size;
@@ -250,13 +258,29 @@ impl<'a> Txn<'a> {
         Ok((keys, false))
     }
 
-    /// At most [`STEP`] keys from the cold end, up to a moment if one is given.
-    fn coldest(&self, since: Option<Moment>) -> Result<Vec<Key>, IndexError> {
-        let end = since.map_or((u64::MAX, u64::MAX), |moment| (moment.0, 0));
-        let mut keys = Vec::new();
-        for row in self.uses.range(..end).map_err(IndexError::of)?.take(STEP) {
-            keys.push(Key::from_index(row.map_err(IndexError::of)?.1.value()));
-        }
-        Ok(keys)
+    /// At most [`STEP`] keys that were last used before a moment.
+    fn idle(&self, since: Moment) -> Result<Vec<Key>, IndexError> {
+        keys(self.uses.range(..(since.0, 0)).map_err(IndexError::of)?)
     }
+
+    /// At most [`STEP`] keys of the lowest rank.
+    fn lowest(&self) -> Result<Vec<Key>, IndexError> {
+        let lowest = keys(self.ranks.iter().map_err(IndexError::of)?)?;
+        if lowest.is_empty() {
+            // Entries of a version that did not rank them.
+            return keys(self.uses.iter().map_err(IndexError::of)?);
+        }
+        Ok(lowest)
+    }
+}
+
+/// Where a record stands among the ranks.
+fn place(record: &Record) -> (u64, u64) {
+    (rank(record.used, record.uses), record.body.0)
+}
+
+fn keys(rows: Range<'_, (u64, u64), &'static str>) -> Result<Vec<Key>, IndexError> {
+    rows.take(STEP)
+        .map(|row| Ok(Key::from_index(row.map_err(IndexError::of)?.1.value())))
+        .collect()
 }

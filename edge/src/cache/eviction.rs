@@ -1,7 +1,8 @@
 //! How much has to go, and since when must an entry lie idle to go by its age?
 //!
-//! Which entries go is then a matter of order: the least recently used first, as the index has them
-//! sorted. Carrying it out is the sweep's work.
+//! Which entries go for room is a matter of [`rank`]: the last use counts, and how often there was one,
+//! so that a crawler that asks for everything once pushes out its own finds and not what people look
+//! at. Carrying it out is the sweep's work.
 
 use std::time::Duration;
 
@@ -41,6 +42,20 @@ impl Budget {
     }
 }
 
+/// What each doubling of an entry's uses is worth. A crawler goes through a whole album in hours, and
+/// what was looked at twice survives that; what was the talk of last month yields within a week to
+/// what is looked at now.
+const DOUBLING: Duration = Duration::from_hours(24);
+
+/// The order in which entries are given up, the lowest first: as if an entry had last been used later
+/// the more often it was. `uses` are those after it came.
+#[must_use]
+pub(super) fn rank(used: Moment, uses: u32) -> u64 {
+    let doublings = uses.saturating_add(1).ilog2();
+    used.0
+        .saturating_add(DOUBLING.as_secs() * u64::from(doublings))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +79,17 @@ mod tests {
     fn the_horizon_lies_one_age_back() {
         assert_eq!(BUDGET.horizon(Moment(150)), Moment(50));
         assert_eq!(BUDGET.horizon(Moment(50)), Moment(0));
+    }
+
+    #[test]
+    fn what_was_looked_at_again_outlasts_a_day_of_what_was_asked_for_once() {
+        let day = DOUBLING.as_secs();
+        assert_eq!(rank(Moment(7), 0), 7);
+        assert!(rank(Moment(0), 1) > rank(Moment(day - 1), 0));
+        assert!(rank(Moment(0), 1) < rank(Moment(day + 1), 0));
+        // However often: it yields in the end.
+        assert!(rank(Moment(0), u32::MAX) < rank(Moment(40 * day), 0));
+        assert_eq!(rank(Moment(u64::MAX), 9), u64::MAX);
     }
 
     #[test]

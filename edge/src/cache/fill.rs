@@ -18,7 +18,7 @@ use tuyun_protocol::ImagePath;
 
 use super::absent::Absent;
 use super::change::Change;
-use super::freshness::{Verdict, judge};
+use super::freshness::Verdict;
 use super::key::{Key, Scope};
 use super::record::{Head, Moment, Record};
 use super::source::{FetchError, Fetched, Source};
@@ -268,7 +268,7 @@ impl<S: Source> Work<S> {
             return Ok(None);
         };
         let same = held.is_some_and(|held| held.head == found.record.head);
-        if !same && judge(&found.record.head, now) == Verdict::Fresh {
+        if !same && self.fills.store.judge(&found.record.head, now) == Verdict::Fresh {
             return Err(AlreadyThere);
         }
         Ok(Some(found.record))

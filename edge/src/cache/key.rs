@@ -5,6 +5,7 @@
 //! to set a picture's variants apart from the picture itself: `path`, then `path\0w=640`. Sorted,
 //! a picture and its variants stand together, and so does everything below one folder.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -33,6 +34,13 @@ impl Key {
     /// As it is written to the index.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text compares and hashes as the key does, so a table of keys is asked with a text.
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -137,6 +137,9 @@ pub struct Record {
     pub sum: u64,
     /// When it was last wanted, to within [`TOUCH_EVERY`].
     pub used: Moment,
+    /// In how many such spans it was wanted again.
+    #[serde(default)]
+    pub uses: u32,
     /// What the origin said.
     pub head: Head,
 }
@@ -145,6 +148,9 @@ pub struct Record {
 /// written for every hit (one write per entry and ten minutes at the most), and are little beside
 /// ages that are set in hours and cleaned in days.
 pub(super) const TOUCH_EVERY: Duration = Duration::from_mins(10);
+
+/// The same for the first use after it came, which is what sets an entry apart from a crawler's finds.
+pub(super) const FIRST_TOUCH: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
 mod tests {

@@ -83,6 +83,14 @@ pub enum FetchError {
         /// What it was.
         what: &'static str,
     },
+    /// It has failed several times in a row and is not asked for a while.
+    #[error("the origin {origin} has failed and is left alone for {} s more", .wait.as_secs() + 1)]
+    Resting {
+        /// Its host.
+        origin: String,
+        /// Until it is asked again.
+        wait: Duration,
+    },
     /// Too many fetches run already.
     #[error("too many fetches run already")]
     Busy,

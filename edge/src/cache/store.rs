@@ -17,16 +17,19 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::change::{Change, Outcome};
 use super::committer::{Committer, Job};
 use super::disk::{Aside, Disk};
+use super::doubt::Doubt;
 use super::eviction::Budget;
+use super::freshness::Verdict;
 use super::index::{Index, IndexError};
 use super::key::{Key, Scope};
-use super::memory::{Held, Memory};
-use super::record::{Moment, Record, TOUCH_EVERY};
+pub use super::memory::Held;
+use super::memory::Memory;
+use super::record::{Head, Moment, Record, TOUCH_EVERY};
 
 /// Changes that may wait for the writer. Fills are bounded well below it.
 const QUEUE: usize = 1_024;
@@ -39,8 +42,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// minutes; what does not fit is noted at its next use.
 const USES: usize = 65_536;
 
+/// The largest body that is read whole when it is loaded, to compare its checksum. An SD card reads
+/// this in two seconds, which is as long as a visitor waits for a first byte; films are only compared
+/// in length.
+const PROVED: u64 = 64 << 20;
+
 /// Where the bytes of an entry are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Content {
     /// All in memory.
     Memory(Bytes),
@@ -102,6 +110,7 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
     uses: Mutex<HashMap<Key, Moment>>,
     budget: Budget,
+    doubt: Doubt,
     /// Wakes the sweep when the budget is exceeded.
     pub(super) crowded: Notify,
     keeps: AtomicBool,
@@ -142,22 +151,34 @@ impl Store {
             jobs,
             uses: Mutex::default(),
             budget,
+            doubt: Doubt::default(),
             crowded: Notify::new(),
             keeps: AtomicBool::new(true),
         };
         Ok((Arc::new(store), committer))
     }
 
+    /// The entry under a name, if nobody has to wait for it. Whoever serves it [notes](Self::note)
+    /// that.
+    #[must_use]
+    pub fn at_hand(&self, name: &str) -> Option<Arc<Held>> {
+        self.memory.get(name)
+    }
+
+    /// An entry that was at hand is used.
+    pub fn note(&self, name: &str, held: &Held, now: Moment) {
+        if held.note(now) {
+            self.used(&Key::from_index(name), now);
+        }
+    }
+
     /// The entry under a name, with its bytes at hand. What is damaged is dropped: a miss.
     pub async fn lookup(&self, key: &Key, now: Moment) -> Option<Stored> {
-        if let Some(held) = self.memory.get(key) {
-            if held.note(now, TOUCH_EVERY.as_secs()) {
-                self.used(key, now);
-            }
-            let record = Arc::clone(&held.record);
+        if let Some(held) = self.at_hand(key.as_str()) {
+            self.note(key.as_str(), &held, now);
             return Some(Stored {
-                record,
-                content: Content::Memory(held.bytes.clone()),
+                record: Arc::clone(&held.record),
+                content: held.content.clone(),
             });
         }
         let epoch = self.memory.epoch(key);
@@ -185,13 +206,35 @@ impl Store {
                 if now.since(stored.record.used) >= TOUCH_EVERY {
                     self.used(key, now);
                 }
-                if let Content::Memory(bytes) = &stored.content {
-                    let held = Held::new(Arc::clone(&stored.record), bytes.clone());
-                    self.memory.put(key, Arc::new(held), epoch);
-                }
+                let held = Held::new(Arc::clone(&stored.record), stored.content.clone());
+                self.memory.put(key, Arc::new(held), epoch);
                 Some(stored)
             }
         }
+    }
+
+    /// What is known of the entry under a name, whether its bytes are well or not.
+    pub async fn peek(&self, key: &Key) -> Option<Record> {
+        let (index, key) = (Arc::clone(&self.index), key.clone());
+        let looked = tokio::task::spawn_blocking(move || index.get(&key).ok().flatten());
+        looked.await.ok().flatten()
+    }
+
+    /// What may be done with an entry.
+    #[must_use]
+    pub fn judge(&self, head: &Head, now: Moment) -> Verdict {
+        self.doubt.judge(head, now)
+    }
+
+    /// What was fetched up to this moment is asked about before it is served again.
+    pub fn doubt(&self, moment: Moment) {
+        self.doubt.raise(moment);
+    }
+
+    /// The last moment in doubt.
+    #[must_use]
+    pub fn doubted(&self) -> Moment {
+        self.doubt.last()
     }
 
     /// Makes one change, durably.
@@ -332,18 +375,25 @@ fn load(index: &Index, disk: &Disk, memory: &Memory, key: &Key) -> Loaded {
     };
     let read = || -> io::Result<Content> {
         let file = disk.load(record.body, record.size)?;
-        if !memory.takes(record.size) {
-            return Ok(Content::File(Arc::new(file)));
-        }
-        let mut bytes = vec![0; usize::try_from(record.size).map_err(io::Error::other)?];
-        file.read_exact_at(&mut bytes, 0)?;
-        if xxh3_64(&bytes) != record.sum {
-            return Err(io::Error::new(
+        let (content, sum) = if memory.takes(record.size) {
+            let mut bytes = vec![0; usize::try_from(record.size).map_err(io::Error::other)?];
+            file.read_exact_at(&mut bytes, 0)?;
+            let sum = xxh3_64(&bytes);
+            (Content::Memory(Bytes::from(bytes)), sum)
+        } else if record.size <= PROVED {
+            let sum = sum_of(&file, record.size)?;
+            (Content::File(Arc::new(file)), sum)
+        } else {
+            (Content::File(Arc::new(file)), record.sum)
+        };
+        if sum == record.sum {
+            Ok(content)
+        } else {
+            Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the checksum is wrong",
-            ));
+            ))
         }
-        Ok(Content::Memory(Bytes::from(bytes)))
     };
     match read() {
         Ok(content) => Loaded::Found(Stored {
@@ -352,6 +402,21 @@ fn load(index: &Index, disk: &Disk, memory: &Memory, key: &Key) -> Loaded {
         }),
         Err(error) => Loaded::Damaged(Box::new(record), error),
     }
+}
+
+fn sum_of(file: &File, size: u64) -> io::Result<u64> {
+    let mut sum = Xxh3::new();
+    let mut piece = vec![0; 128 * 1024];
+    let mut at = 0;
+    while at < size {
+        let read = file.read_at(&mut piece, at)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        sum.update(&piece[..read]);
+        at += read as u64;
+    }
+    Ok(sum.digest())
 }
 
 /// Opens the index; one that is damaged is put aside and begun anew, since it is only a cache.

@@ -3,7 +3,6 @@
 //! Runs twice a minute and whenever a fill has exceeded the budget. Its first round also removes
 //! bodies that no entry stands for, which a kill between rename and commit leaves behind.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +75,7 @@ async fn round(store: &Store) -> Result<(), ChangeError> {
 /// Deletes bodies of earlier runs that no entry stands for. Those of this run are left alone:
 /// their entries may be on their way.
 fn remove_strays(store: &Store, stop: &CancellationToken) {
-    let mut known: Option<HashSet<u64>> = None;
+    let mut known: Option<Vec<u64>> = None;
     for folder in FOLDERS {
         if stop.is_cancelled() {
             return;
@@ -99,7 +98,10 @@ fn remove_strays(store: &Store, stop: &CancellationToken) {
                 Err(_) => return,
             },
         };
-        for stray in found.into_iter().filter(|BodyId(id)| !known.contains(id)) {
+        let strays = found
+            .into_iter()
+            .filter(|BodyId(id)| known.binary_search(id).is_err());
+        for stray in strays {
             tracing::debug!(body = %stray, "a body that no entry stands for is deleted");
             if let Err(error) = store.disk().remove(stray) {
                 tracing::warn!(body = %stray, %error, "a stray body cannot be deleted");

@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _, stream};
 
+use super::multipart::Layout;
 use crate::cache::{Content, Reader};
 use crate::traffic::Counters;
 
@@ -22,15 +24,31 @@ const PIECE: u64 = 128 * 1024;
 
 /// A part of what is held.
 pub(super) fn held(content: Content, part: Range<u64>, counters: Arc<Counters>) -> Body {
+    counted(pieces_of(content, part), counters)
+}
+
+fn pieces_of(content: Content, part: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
     match content {
         Content::Memory(bytes) => {
             let part =
                 index(&part).and_then(|part| (part.end <= bytes.len()).then(|| bytes.slice(part)));
             let piece = part.ok_or_else(|| io::Error::other("a part outside of its picture"));
-            counted(stream::iter([piece]), counters)
+            stream::iter([piece]).boxed()
         }
-        Content::File(file) => counted(read(file, part), counters),
+        Content::File(file) => read(file, part).boxed(),
     }
+}
+
+/// Several parts of what is held, with what stands between them.
+pub(super) fn parts(content: &Content, layout: Layout, counters: &Arc<Counters>) -> Body {
+    let piece = |bytes: Bytes| stream::iter([Ok::<_, io::Error>(bytes)]).boxed();
+    let mut pieces = Vec::with_capacity(2 * layout.parts.len() + 1);
+    for (head, part) in layout.parts {
+        pieces.push(piece(head));
+        pieces.push(pieces_of(content.clone(), part));
+    }
+    pieces.push(piece(layout.end));
+    counted(stream::iter(pieces).flatten(), Arc::clone(counters))
 }
 
 /// What a reader reads along.

@@ -32,6 +32,9 @@ pub(super) fn of_fetch(error: &FetchError) -> Problem {
         FetchError::Unusable { .. } => {
             bad_gateway("The origin's answer cannot be used.").retry_after(AGAIN)
         }
+        FetchError::Resting { wait, .. } => {
+            Problem::unavailable("The origin cannot be reached.", *wait)
+        }
         FetchError::Busy => Problem::unavailable("Too many pictures are being fetched.", AGAIN),
         FetchError::GivenUp => Problem::unavailable("The fetch was given up.", AGAIN),
     }

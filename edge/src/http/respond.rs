@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use tuyun_chassis::http::Problem;
 
 use super::conditional::{Part, part};
+use super::multipart::lay_out;
 use super::{body, problem};
 use crate::cache::freshness::ttl;
 use crate::cache::{Answer, Content, Head, How, Moment, Reader};
@@ -135,6 +136,19 @@ fn picture(
             set(refusal.headers_mut(), header::CONTENT_RANGE, &text);
             return refusal;
         }
+        Part::Several(ranges) => {
+            if let Source::Held(content) = &source {
+                let total = length.unwrap_or_default();
+                let layout = lay_out(ranges, &head.content_type, total, rand::random());
+                set(headers, header::CONTENT_TYPE, &layout.content_type);
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(layout.length));
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                *response.body_mut() = body::parts(content, layout, counters);
+                return response;
+            }
+            // What comes just now comes once, from front to back.
+            (StatusCode::OK, length.map(|length| 0..length))
+        }
         Part::Whole => (StatusCode::OK, length.map(|length| 0..length)),
         Part::Some(range) => {
             let total = length.unwrap_or_default();
@@ -172,6 +186,14 @@ fn picture(
 
 /// What every answer about a picture carries, 304 included.
 fn common(headers: &mut HeaderMap, head: &Head, told: &Told, now: Moment) {
+    lasting(headers, head);
+    headers.insert(header::AGE, HeaderValue::from(head.age(now).as_secs()));
+    set(headers, CACHE_STATUS, &cache_status(told, ttl(head, now)));
+    headers.insert(X_CACHE, HeaderValue::from_static(x_cache(told.how)));
+}
+
+/// What of it stays the same for as long as the picture does.
+pub(crate) fn lasting(headers: &mut HeaderMap, head: &Head) {
     if let Some(etag) = &head.etag {
         set(headers, header::ETAG, etag);
     }
@@ -185,7 +207,6 @@ fn common(headers: &mut HeaderMap, head: &Head, told: &Told, now: Moment) {
         let text = format!("public, max-age={}", head.lifetime.fresh_secs);
         set(headers, header::CACHE_CONTROL, &text);
     }
-    headers.insert(header::AGE, HeaderValue::from(head.age(now).as_secs()));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -197,8 +218,6 @@ fn common(headers: &mut HeaderMap, head: &Head, told: &Told, now: Moment) {
         header::ACCESS_CONTROL_ALLOW_ORIGIN,
         HeaderValue::from_static("*"),
     );
-    set(headers, CACHE_STATUS, &cache_status(told, ttl(head, now)));
-    headers.insert(X_CACHE, HeaderValue::from_static(x_cache(told.how)));
 }
 
 /// RFC 9211.

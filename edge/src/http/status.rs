@@ -1,6 +1,7 @@
 //! `GET /_api/status`: this node in figures. The first five fields are those of the original nodes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
@@ -35,6 +36,8 @@ pub(super) struct Status {
     fetching: usize,
     /// Whether the last fetch got an answer.
     origin_ok: bool,
+    /// Whether the origin's changes are followed: `followed`, `lost`, or `off` where no token is set.
+    changes: &'static str,
     /// Whether pictures can be stored, as the last attempt showed.
     storing: bool,
     version: &'static str,
@@ -60,6 +63,11 @@ pub(super) fn of(shared: &Shared) -> Status {
         memory_bytes: store.memory_bytes(),
         fetching: shared.cache.fetching(),
         origin_ok: !shared.cache.origin_ails(),
+        changes: match &shared.following {
+            None => "off",
+            Some(following) if following.load(Ordering::Relaxed) => "followed",
+            Some(_) => "lost",
+        },
         storing: store.keeps(),
         version: env!("CARGO_PKG_VERSION"),
     }

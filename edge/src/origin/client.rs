@@ -4,7 +4,7 @@
 //! is the same. The token goes to the primary alone, in the first request alone: backups may be
 //! other people's machines, and whoever is redirected to needs none.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -15,6 +15,7 @@ use tuyun_protocol::{Base, ImagePath, Token};
 use url::Url;
 
 use super::answer::{Response, Worth, begins_like_an_error, weigh};
+use super::breaker::Breaker;
 use super::guard::{GlobalOnly, is_home, may_lead_to};
 use crate::cache::{BrokeOff, FetchError, Fetched, Head, Incoming, Moment, Pieces, Source};
 
@@ -24,6 +25,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// From the request to the head. The origin itself may wait 30 s for the drive before it gives up
 /// with a 503, which says more than our own giving up would.
 const HEAD: Duration = Duration::from_secs(40);
+
+/// The same while there is another base to ask: a healthy one has answered by then, and a page waits.
+const HEAD_BEFORE_A_BACKUP: Duration = Duration::from_secs(10);
 
 /// The longest pause inside a body.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -39,6 +43,8 @@ pub struct StartError(#[source] reqwest::Error);
 /// The origin: a primary and its backups.
 pub struct Origin {
     bases: Vec<Base>,
+    /// One for each base.
+    health: Vec<Breaker>,
     token: Option<Token>,
     home: reqwest::Client,
     away: reqwest::Client,
@@ -65,6 +71,7 @@ impl Origin {
             .build()
             .map_err(StartError)?;
         Ok(Self {
+            health: bases.iter().map(|_| Breaker::default()).collect(),
             bases,
             token,
             home,
@@ -79,6 +86,7 @@ impl Origin {
         token: Option<&Token>,
         path: &ImagePath,
         held: Option<&Head>,
+        patience: Duration,
     ) -> Result<Fetched, FetchError> {
         let asked = Asked {
             name: host_of(base.url()),
@@ -97,7 +105,7 @@ impl Origin {
             };
             let token = token.filter(|_| hop == 0);
             let request = question(client.get(url.clone()), token, held);
-            let response = timeout(HEAD, request.send())
+            let response = timeout(patience, request.send())
                 .await
                 .map_err(|late| asked.unreachable(late))?
                 .map_err(|error| asked.unreachable(error.without_url()))?;
@@ -123,9 +131,21 @@ impl Source for Origin {
     async fn fetch(&self, path: &ImagePath, held: Option<&Head>) -> Result<Fetched, FetchError> {
         let mut failure = None;
         let mut absent = false;
-        for (place, base) in self.bases.iter().enumerate() {
+        for (place, (base, health)) in self.bases.iter().zip(&self.health).enumerate() {
+            if let Err(wait) = health.may_ask(Instant::now()) {
+                let origin = host_of(base.url());
+                failure.get_or_insert(FetchError::Resting { origin, wait });
+                continue;
+            }
             let token = self.token.as_ref().filter(|_| place == 0);
-            match self.ask(base, token, path, held).await {
+            let patience = if place + 1 < self.bases.len() {
+                HEAD_BEFORE_A_BACKUP
+            } else {
+                HEAD
+            };
+            let answer = self.ask(base, token, path, held, patience).await;
+            note(health, &answer);
+            match answer {
                 // Only the primary knows what is absent; a backup may lag behind or be incomplete.
                 Ok(Fetched::Absent) => absent |= place == 0,
                 Ok(found) => return Ok(found),
@@ -147,6 +167,20 @@ impl Source for Origin {
             _ if absent => Ok(Fetched::Absent),
             _ => Err(FetchError::GivenUp),
         }
+    }
+}
+
+/// What an answer says of the base's health. Any sensible one is a sign of life; so is nonsense under
+/// one name, which says nothing of the others.
+fn note(health: &Breaker, answer: &Result<Fetched, FetchError>) {
+    match answer {
+        Err(FetchError::Unreachable { .. }) => health.failed(Instant::now(), None),
+        Err(FetchError::Refused {
+            status: 429 | 500..,
+            retry_after,
+            ..
+        }) => health.failed(Instant::now(), *retry_after),
+        Ok(_) | Err(_) => health.worked(),
     }
 }
 

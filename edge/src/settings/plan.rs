@@ -35,6 +35,8 @@ pub struct Plan {
     pub origin: Vec<Base>,
     /// The token for the primary.
     pub origin_token: Option<Token>,
+    /// New pictures are fetched before somebody asks.
+    pub prefetch: bool,
     /// Where the cache lies.
     pub cache_dir: PathBuf,
     /// How large it may be.
@@ -146,6 +148,7 @@ impl Plan {
             id,
             origin,
             origin_token,
+            prefetch: settings.origin.prefetch,
             cache_dir: cache.dir.clone().into(),
             budget,
             memory_bytes: cache.memory.bytes(),

@@ -11,6 +11,7 @@ pub mod control;
 mod limit;
 mod listener;
 mod problem;
+mod shortcut;
 mod stream;
 mod tls;
 
@@ -25,6 +26,7 @@ pub use self::client_address::{BadProxy, Client, TrustedProxies};
 pub use self::limit::{Limiter, TooMany};
 pub use self::listener::{Front, Listener, ListenerError};
 pub use self::problem::Problem;
+pub use self::shortcut::{Opened, Rewound, Shortcut, Wire};
 pub use self::tls::TlsFiles;
 
 /// Puts around a router what every public listener needs: the client's address ([`Client`]) in

@@ -104,6 +104,7 @@ pub(super) async fn keep<S: Source>(work: &Work<S>, incoming: Incoming, held: Op
                     size,
                     sum: sum.digest(),
                     used,
+                    uses: 0,
                     head,
                 };
                 seal(work, aside, record).await;

@@ -305,6 +305,7 @@ async fn what_a_fill_has_brought_is_not_read_from_it_again_once_it_is_too_old() 
         size: 7,
         sum: 0,
         used: Moment(0),
+        uses: 0,
         head: coming.head.clone(),
     };
     let path = ImagePath::parse("a.png").expect("a path");

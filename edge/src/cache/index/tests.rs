@@ -42,6 +42,7 @@ fn record(body: u64, size: u64, used: u64) -> Record {
         size,
         sum: 0,
         used: Moment(used),
+        uses: 0,
         head,
     }
 }
@@ -60,6 +61,35 @@ fn apply(index: &Index, change: Change) -> Outcome {
 
 fn gone(outcome: &Outcome) -> Vec<&str> {
     outcome.gone.iter().map(|(key, _)| key.as_str()).collect()
+}
+
+#[test]
+fn a_crawler_pushes_out_its_own_finds_and_not_what_people_look_at() {
+    let bench = bench();
+    let (index, _) = Index::open(&bench.path).expect("open");
+    for n in 0..10 {
+        apply(&index, put(&format!("hot/{n}"), record(n, 10, 1_000)));
+    }
+    let again = (0..10)
+        .map(|n| (Key::from_index(&format!("hot/{n}")), Moment(2_000)))
+        .collect();
+    apply(&index, Change::Touch(again));
+    let found: Vec<Change> = (100..600)
+        .map(|n| put(&format!("scanned/{n}"), record(n, 10, 3_000 + n)))
+        .collect();
+    index.apply(&found).expect("applied");
+    let outcome = apply(&index, Change::Evict { bytes: 4_900 });
+    assert_eq!(outcome.bytes, 4_900);
+    for n in 0..10 {
+        let key = Key::from_index(&format!("hot/{n}"));
+        assert!(index.get(&key).expect("read").is_some(), "hot/{n} is gone");
+    }
+    // The oldest of the finds went first.
+    let last = Key::from_index("scanned/599");
+    assert!(index.get(&last).expect("read").is_some());
+    // By age they go as they were used, however often that was.
+    let since = Moment(2_001);
+    assert_eq!(apply(&index, Change::Unused { since }).gone.len(), 10);
 }
 
 #[test]

@@ -75,11 +75,19 @@ impl TrustedProxies {
     /// The client behind a peer that sent these headers.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+        let lines = headers.get_all("x-forwarded-for").iter();
+        self.client_of(peer, lines.map(|line| line.to_str().unwrap_or("")))
+    }
+
+    /// The client behind a peer that sent these lines of `X-Forwarded-For`, in their order.
+    pub fn client_of<'a>(
+        &self,
+        peer: IpAddr,
+        lines: impl DoubleEndedIterator<Item = &'a str>,
+    ) -> Client {
         let mut client = peer.to_canonical();
         if self.contains(client) {
-            let lines = headers.get_all("x-forwarded-for").iter().rev();
-            let entries = lines.flat_map(|line| line.to_str().unwrap_or("").rsplit(','));
-            for entry in entries {
+            for entry in lines.rev().flat_map(|line| line.rsplit(',')) {
                 // What is no address was not written by our proxy: the chain of trust ends there.
                 let Some(address) = read_entry(entry.trim()) else {
                     break;

@@ -4,16 +4,21 @@
 //! has to be taken. Stopping lets running requests finish until the drain's deadline. A handler
 //! that streams without end has to watch the stop token itself.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::shortcut::{Detour, Shortcut, Way};
 use super::stream::Gate;
 use super::tls::TlsFiles;
 use crate::exit::{Code, Explain};
@@ -217,6 +222,28 @@ impl Listener {
     /// # Errors
     /// When listening ends by itself.
     pub async fn serve(self, router: Router, stop: CancellationToken) -> Result<(), ListenerError> {
+        self.run::<Infallible>(router, None, stop).await
+    }
+
+    /// The same, with a [`Shortcut`] that sees each connection before the router does.
+    ///
+    /// # Errors
+    /// When listening ends by itself.
+    pub async fn serve_with<X: Shortcut>(
+        self,
+        router: Router,
+        shortcut: Arc<X>,
+        stop: CancellationToken,
+    ) -> Result<(), ListenerError> {
+        self.run(router, Some(shortcut), stop).await
+    }
+
+    async fn run<X: Shortcut>(
+        self,
+        router: Router,
+        shortcut: Option<Arc<X>>,
+        stop: CancellationToken,
+    ) -> Result<(), ListenerError> {
         let Self {
             front,
             address,
@@ -231,12 +258,15 @@ impl Listener {
         server
             .http_builder()
             .http1()
-            .header_read_timeout(front.head);
+            .header_read_timeout(front.head)
+            .max_headers(HEADERS)
+            .max_buf_size(HEAD_BYTES);
         server
             .http_builder()
             .http2()
             .keep_alive_interval(front.head)
             .keep_alive_timeout(front.head)
+            .max_header_list_size(HEAD_BYTES_H2)
             .max_concurrent_streams(STREAMS);
         let server = server
             .first_request_timeout(front.head)
@@ -247,11 +277,28 @@ impl Listener {
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
 
         let over = stop.child_token();
+        let way = Arc::new(Way {
+            shortcut,
+            head: front.head,
+            patience: front.patience,
+            stop: over.clone(),
+            cut: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
         let accepting = async {
             let outcome = match tls {
-                None => server.acceptor(gate).serve(service).await,
+                None => {
+                    let acceptor = Detour {
+                        inner: gate,
+                        way: Arc::clone(&way),
+                    };
+                    server.acceptor(acceptor).serve(service).await
+                }
                 Some((files, config)) => {
-                    let acceptor = RustlsAcceptor::new(config.clone()).acceptor(gate);
+                    let acceptor = Detour {
+                        inner: RustlsAcceptor::new(config.clone()).acceptor(gate),
+                        way: Arc::clone(&way),
+                    };
                     let serving = server.acceptor(acceptor).serve(service);
                     let following = files.follow(config, front.look, over.clone());
                     tokio::join!(serving, following).0
@@ -263,10 +310,25 @@ impl Listener {
         let ending = async {
             over.cancelled().await;
             handle.graceful_shutdown(Some(front.drain));
+            // No new one can come now.
+            way.tasks.close();
+            if timeout(front.drain, way.tasks.wait()).await.is_err() {
+                way.cut.cancel();
+            }
         };
         tokio::join!(accepting, ending).0.map_err(ended)
     }
 }
+
+/// Headers in one request: browsers send about fifteen, proxies and CDNs add as many at the most.
+const HEADERS: usize = 64;
+
+/// The longest head of a request, in bytes: the longest path, escaped, with a browser's cookies; hyper
+/// itself would take 400 KB of each of ten thousand connections.
+const HEAD_BYTES: usize = 32 * 1024;
+
+/// The same for HTTP/2, where it is counted without what lies between headers.
+const HEAD_BYTES_H2: u32 = 32 * 1024;
 
 /// Requests at once on one HTTP/2 connection: a page of thumbnails, and no more than a browser asks.
 const STREAMS: u32 = 128;

@@ -11,7 +11,7 @@ use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Lets connections in while there is room.
 #[derive(Clone, Debug)]
@@ -43,6 +43,7 @@ impl<S> Accept<TcpStream, S> for Gate {
             inner: stream,
             patience: self.patience,
             stalled: None,
+            timer: None,
             _permit: permit,
         });
         ready(stream.map(|stream| (stream, service)))
@@ -55,12 +56,19 @@ impl<S> Accept<TcpStream, S> for Gate {
 pub(super) struct Counted<T> {
     inner: T,
     patience: Duration,
-    /// Runs while a write waits.
-    stalled: Option<Pin<Box<Sleep>>>,
+    /// Since when a write waits.
+    stalled: Option<Instant>,
+    /// Made at the first wait, and set anew only when it runs out: waits are many and short.
+    timer: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl<T> Counted<T> {
+    /// What is beneath.
+    pub(super) fn inner(&self) -> &T {
+        &self.inner
+    }
+
     /// Passes progress on; without any, waits at most as long as patience lasts.
     fn watch<R>(
         &mut self,
@@ -71,14 +79,15 @@ impl<T> Counted<T> {
             self.stalled = None;
             return outcome;
         }
-        let patience = self.patience;
-        let timer = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(sleep(patience)));
-        if timer.deadline() > Instant::now() + patience {
-            timer.as_mut().reset(Instant::now() + patience);
+        let end = *self.stalled.get_or_insert_with(Instant::now) + self.patience;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        loop {
+            poll_ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= end {
+                break;
+            }
+            timer.as_mut().reset(end);
         }
-        poll_ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the client stopped reading",
@@ -145,6 +154,7 @@ mod tests {
             inner: ours,
             patience,
             stalled: None,
+            timer: None,
             _permit: permit,
         };
         let began = Instant::now();

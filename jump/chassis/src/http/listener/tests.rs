@@ -148,6 +148,39 @@ async fn a_connection_too_many_is_closed() {
     server.await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_head_too_long_or_with_too_many_headers_is_refused() {
+    let listener = Listener::bind(front()).await.unwrap();
+    let address = listener.local_addr();
+    let stop = CancellationToken::new();
+    let router = Router::new().fallback(|| async { "here" });
+    let server = tokio::spawn(listener.serve(router, stop.clone()));
+    let ask = async |target: String, headers: usize| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let lines = "x: y\r\n".repeat(headers);
+        let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // What it has not read may reset the connection once it has answered.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    assert!(ask("/".into(), 60).await.ends_with("here"));
+    assert!(
+        ask(format!("/{}", "a".repeat(8_000)), 0)
+            .await
+            .ends_with("here")
+    );
+    for answer in [
+        ask("/".into(), 100).await,
+        ask(format!("/{}", "a".repeat(60_000)), 0).await,
+    ] {
+        assert!(!answer.contains(" 200 "), "{answer}");
+    }
+    stop.cancel();
+    server.await.unwrap().unwrap();
+}
+
 /// A certificate for `localhost`, written to the files; the client has to trust this one.
 fn certify(files: &TlsFiles) -> reqwest::Certificate {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
