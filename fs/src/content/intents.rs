@@ -22,6 +22,24 @@ use crate::tree::{ContentId, Generation, NodeId};
 /// From this length on the log is worth rewriting: some six thousand lines, a blink to read.
 const LARGE: u64 = 1024 * 1024;
 
+/// The version of a file that the writing of another one was begun from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Its number then.
+    pub generation: Generation,
+    /// Its bytes, where all of them were here.
+    pub content: Option<ContentId>,
+}
+
+impl Base {
+    /// Whether the file has another version by now. One that has taken the place of another file goes on from
+    /// that one's number, with the content that it had.
+    #[must_use]
+    pub fn is_outdated(&self, generation: Generation, held: Option<ContentId>) -> bool {
+        generation > self.generation && (self.content.is_none() || held != self.content)
+    }
+}
+
 /// A content is open for writing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
@@ -37,7 +55,7 @@ pub struct Intent {
     pub boot: String,
     /// The version that this was begun from. Where the file has a newer one by then, two versions keep both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<Generation>,
+    pub base: Option<Base>,
     /// It was closed, and that was acknowledged: it counts also when nothing was written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub closed: bool,
@@ -267,7 +285,10 @@ mod tests {
             parent: NodeId::ROOT,
             name: format!("line\nfeed {content}.jpg"),
             content: ContentId(content),
-            base: content.is_multiple_of(2).then_some(Generation(content)),
+            base: content.is_multiple_of(2).then_some(Base {
+                generation: Generation(content),
+                content: Some(ContentId(content)),
+            }),
             boot: "boot 1".to_owned(),
             closed: false,
         }

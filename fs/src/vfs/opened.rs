@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::NodeId;
 use crate::content::fill::Fill;
+use crate::content::intents::Base;
 use crate::content::readahead::ReadAhead;
 use crate::content::store::Blob;
 use crate::tree::{ContentId, Generation};
@@ -41,7 +42,7 @@ pub(super) struct Opened {
     /// Closed, and acknowledged before it was sealed.
     promised: AtomicBool,
     /// The version that the content that is being written began from.
-    base: Mutex<Option<Generation>>,
+    base: Mutex<Option<Base>>,
     /// The copy beside the drive's version, where what is written here goes since there are two.
     beside: Mutex<Option<NodeId>>,
 }
@@ -104,11 +105,11 @@ impl Opened {
         self.outdated.store(outdated, Ordering::Release);
     }
 
-    pub(super) fn base(&self) -> Option<Generation> {
+    pub(super) fn base(&self) -> Option<Base> {
         *self.base.lock()
     }
 
-    pub(super) fn set_base(&self, base: Option<Generation>) {
+    pub(super) fn set_base(&self, base: Option<Base>) {
         *self.base.lock() = base;
     }
 

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use self::salvage::Salvage;
 use crate::content::Disk;
-use crate::content::intents::{Intent, Intents};
+use crate::content::intents::{Base, Intent, Intents};
 use crate::content::store::Store;
 use crate::outbox::damage::{Flaw, proven, put_aside, take_note};
 use crate::outbox::journal::{Contents, Durability, Journal, JournalError};
@@ -293,8 +293,12 @@ impl Start<'_> {
                 size,
                 hash: Some(hash),
             };
-            let present = books.tree.node(intent.node).map(|node| node.generation);
-            let outdated = intent.base.is_some_and(|base| present > Some(base));
+            let node = books.tree.node(intent.node);
+            let newer = |base: Base| {
+                let content = |node: &Node| node.held.as_ref().map(|held| held.content);
+                node.is_some_and(|node| base.is_outdated(node.generation, content(node)))
+            };
+            let outdated = intent.base.is_some_and(newer);
             if outdated {
                 // The drive has had another version since this was begun.
                 let copy = held(Generation(1));

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::opened::{Handle, Opened, Source};
 use super::{HandleId, NodeId, SMALL, Vfs, VfsError};
-use crate::content::intents::Intent;
+use crate::content::intents::{Base, Intent};
 use crate::content::readahead::ReadAhead;
 use crate::content::room::FILE;
 use crate::content::store::Blob;
@@ -41,7 +41,10 @@ impl Vfs {
         // the drive has by now.
         let from = match file.source() {
             Source::Sealed(blob) => Some(self.version_of(file, blob.id())),
-            Source::Partial(generation, _) => Some(generation),
+            Source::Partial(generation, _) => Some(Base {
+                generation,
+                content: None,
+            }),
             Source::Unknown | Source::Live(_) => None,
         };
         let from = from.filter(|_| has_read);
@@ -57,7 +60,10 @@ impl Vfs {
             let mut books = self.ledger.books();
             books.writing.insert(file.node);
             let node = books.node(file.node);
-            node.is_some_and(|node| from.is_some_and(|from| node.generation != from))
+            let content = |node: &Node| node.held.as_ref().map(|held| held.content);
+            node.is_some_and(|node| {
+                from.is_some_and(|from| from.is_outdated(node.generation, content(node)))
+            })
         };
         file.set_changed(true);
         file.set_outdated(outdated);
@@ -67,12 +73,15 @@ impl Vfs {
     }
 
     /// Which version of a file a content is: the present one, or older than any.
-    fn version_of(&self, file: &Opened, content: ContentId) -> Generation {
+    fn version_of(&self, file: &Opened, content: ContentId) -> Base {
         let books = self.ledger.books();
         let node = books.node(file.node);
         let held = node.and_then(|node| node.held.as_ref());
         let held = held.filter(|held| held.content == content);
-        held.map_or(Generation(0), |held| held.generation)
+        Base {
+            generation: held.map_or(Generation(0), |held| held.generation),
+            content: Some(content),
+        }
     }
 
     /// Writes down that a content is being written, before anything is (invariant 2).

@@ -403,3 +403,24 @@ async fn what_the_journal_has_not_got_to_the_disk_is_not_sent() {
     stop.cancel();
     sending.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_being_written_when_its_file_took_anothers_place_is_that_file_after_a_kill() {
+    let rig = Rig::new().await;
+    let root = NodeId::ROOT;
+    for bytes in [b"1", b"2", b"3"] {
+        rig.put(root, "target", bytes).await;
+        rig.drain().await;
+    }
+    let node = rig.put(root, "a", b"old").await;
+    let handle = rig.vfs.open(node, WRITE).await.unwrap();
+    let more = rig.vfs.write(handle, 3, Bytes::from_static(b" and more"));
+    more.await.unwrap();
+    let over = RenameFlags::default();
+    let renamed = rig.vfs.rename(root, "a", root, "target", over).await;
+    renamed.unwrap();
+    let killed = start(left_behind(&rig), &rig).await;
+    assert_eq!(killed.get(root, "target").await.unwrap(), b"old and more");
+    killed.drain().await;
+    killed.drive_has(&[("target", Some(b"old and more"))]);
+}
