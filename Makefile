@@ -13,7 +13,7 @@ BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
 .PHONY: help deps build demo demo-check test check-format check-lints check-units \
-	check-supervisor check-helper check-peers gauntlet gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g12 bench-durability bench-edge bench-requests deny install uninstall clean
+	check-supervisor check-helper check-peers gauntlet gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g12 gauntlet-edge bench-durability bench-edge bench-requests deny install uninstall clean
 
 help:
 	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
@@ -74,7 +74,7 @@ G6_ROUNDS ?= 20
 # Rounds of five kills each: a thousand kills.
 G3_ROUNDS ?= 200
 
-gauntlet: gauntlet-g3 gauntlet-g4 gauntlet-g6 gauntlet-g5 gauntlet-g7 gauntlet-g8 gauntlet-g12
+gauntlet: gauntlet-g3 gauntlet-g4 gauntlet-g6 gauntlet-g5 gauntlet-g7 gauntlet-g8 gauntlet-g12 gauntlet-edge
 
 gauntlet-g3:
 	@packaging/check/deps.sh test
@@ -128,6 +128,12 @@ gauntlet-g12:
 	cargo build --workspace --bins --locked
 	GAUNTLET_ROUNDS=$(G12_ROUNDS) cargo test --package tuyun-tests --test gauntlet --locked \
 		-- --nocapture --test-threads 1 g12
+
+# A round is a kill while thirty pictures are being stored, about a second.
+EDGE_ROUNDS ?= 1000
+
+gauntlet-edge:
+	GAUNTLET_ROUNDS=$(EDGE_ROUNDS) cargo test --package tuyun-edge --test kill --locked -- --nocapture
 
 bench-durability:
 	@packaging/check/deps.sh test
