@@ -13,7 +13,7 @@ BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
 .PHONY: help deps build demo demo-check test check-format check-lints check-units \
-	check-supervisor check-helper check-peers gauntlet gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g12 bench bench-durability bench-edge bench-requests deny install uninstall clean
+	check-supervisor check-helper check-peers gauntlet gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g12 gauntlet-edge bench bench-durability bench-edge bench-requests deny install uninstall clean
 
 help:
 	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
@@ -75,7 +75,7 @@ G6_ROUNDS ?= 20
 # Rounds of five kills each: a thousand kills.
 G3_ROUNDS ?= 200
 
-gauntlet: gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g6 gauntlet-g5 gauntlet-g7 gauntlet-g8 gauntlet-g12
+gauntlet: gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g6 gauntlet-g5 gauntlet-g7 gauntlet-g8 gauntlet-g12 gauntlet-edge
 
 # Rounds of a hundred thousand calls each, with mappings and without.
 G1_ROUNDS ?= 8
@@ -142,6 +142,12 @@ gauntlet-g12:
 bench:
 	@packaging/check/deps.sh test
 	@tests/bench/files.sh
+
+# A round is a kill while thirty pictures are being stored, about a second.
+EDGE_ROUNDS ?= 1000
+
+gauntlet-edge:
+	GAUNTLET_ROUNDS=$(EDGE_ROUNDS) cargo test --package tuyun-edge --test kill --locked -- --nocapture
 
 bench-durability:
 	@packaging/check/deps.sh test

@@ -135,6 +135,7 @@ fn the_example_of_the_edge_shows_every_key_with_its_default() {
         backup = []
         token_file = ""
         insecure = false
+        prefetch = false
         [cache]
         dir = "/var/cache/tuyun-edge"
         max_size = "5GiB"
