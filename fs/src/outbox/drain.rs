@@ -230,13 +230,16 @@ impl Outbox {
             }
             let planned = tokio::time::Instant::now();
             let next = self.start_steps(&mut running);
-            let waits_for_disk = next.for_disk && self.settle.ledger.journal().failing().is_none();
-            if deadline.is_some()
-                && running.is_empty()
-                && !waits_for_disk
-                && (self.is_drained() || self.stuck())
-            {
-                return;
+            if deadline.is_some() && running.is_empty() {
+                // What waits for the disk goes on in a moment, unless the disk refuses.
+                let done = if next.for_disk {
+                    next.at.is_none() && self.settle.ledger.journal().failing().is_some()
+                } else {
+                    self.is_drained() || self.stuck()
+                };
+                if done {
+                    return;
+                }
             }
             let sleep = next.at.map_or(LONGEST_WAIT, |at| {
                 at.duration_since(SystemTime::now()).unwrap_or_default()
@@ -296,6 +299,7 @@ impl Outbox {
         let now = SystemTime::now();
         let room = self.config.uploads.saturating_sub(running.len());
         let mut books = self.settle.ledger.books();
+        books.unwritten.forget_written();
         let mut holds = self.holds.lock();
         if let Some(pause) = &holds.pause {
             if pause.until > now {
@@ -316,7 +320,6 @@ impl Outbox {
         } else {
             self.config.settle
         };
-        books.unwritten.forget_written();
         let all_holds = AllHolds {
             table: &holds,
             unwritten: &books.unwritten,

@@ -44,6 +44,18 @@ impl Vfs {
     /// # Errors
     /// Known to be absent, a folder, or not to be had at present.
     pub async fn picture(self: &Arc<Self>, path: &ImagePath) -> Result<Picture, VfsError> {
+        loop {
+            if let Some(picture) = self.picture_of_one_version(path).await? {
+                return Ok(picture);
+            }
+        }
+    }
+
+    /// `None`: the file got another version meanwhile, whose bytes must not go under this one's tag.
+    async fn picture_of_one_version(
+        self: &Arc<Self>,
+        path: &ImagePath,
+    ) -> Result<Option<Picture>, VfsError> {
         let mut attr = self.resolve(path).await?;
         if attr.kind != Kind::File {
             return Err(VfsError::IsDirectory);
@@ -54,10 +66,14 @@ impl Vfs {
             let node = books.node(attr.node).ok_or(VfsError::NotFound)?;
             (node.held.clone(), node.baseline.clone(), etag(node))
         };
+        let asked = held.as_ref().map(|held| held.content);
         let whole = match held {
             Some(held) => self.whole(attr.node, held).await?,
             None => None,
         };
+        if whole.as_ref().map(|blob| blob.id()) != asked {
+            return Ok(None);
+        }
         let source = match (whole, baseline) {
             (Some(blob), _) => {
                 if tag.is_none() {
@@ -87,13 +103,13 @@ impl Vfs {
             Source::Partial { fill, .. } => fill.size(),
         };
         attr.size = size;
-        Ok(Picture {
+        Ok(Some(Picture {
             attr,
             etag: tag,
             size,
             source,
             vfs: self.clone(),
-        })
+        }))
     }
 
     /// Hashes a large content that nobody has hashed yet, once.

@@ -63,7 +63,7 @@ struct Group {
 
 impl Committer {
     pub(super) fn run(mut self, orders: &Orders) {
-        let _end = End(orders);
+        let mut end = End::new(orders, self.failing.clone());
         loop {
             let retry = (!self.unwritten.is_empty()).then_some(RETRY);
             let mut group = Group::default();
@@ -72,6 +72,7 @@ impl Committer {
             }
             self.write(group.waiters);
             if group.stop {
+                end.expected();
                 return;
             }
         }

@@ -4,9 +4,10 @@
 //! found when its time is over. With `durability = "fsync"` that is thousands of changes for one wake-up.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Order;
+use super::{CommitFailed, Order};
 use crate::threads::{Condvar, Mutex};
 
 /// How long a change that nobody waits for may stay out of the database (design 5.1, invariant 1:
@@ -86,13 +87,38 @@ impl Orders {
     }
 }
 
-/// The committer's end of the line. When it goes, also in a panic, nobody is left waiting.
-pub(super) struct End<'a>(pub(super) &'a Orders);
+/// The committer's end of the line. When it goes, also in a panic, nobody is left waiting, and no change is
+/// taken any more.
+pub(super) struct End<'a> {
+    orders: &'a Orders,
+    failing: Arc<Mutex<Option<CommitFailed>>>,
+    expected: bool,
+}
+
+impl<'a> End<'a> {
+    pub(super) fn new(orders: &'a Orders, failing: Arc<Mutex<Option<CommitFailed>>>) -> Self {
+        Self {
+            orders,
+            failing,
+            expected: false,
+        }
+    }
+
+    /// It was told to stop.
+    pub(super) fn expected(&mut self) {
+        self.expected = true;
+    }
+}
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
+        if !self.expected {
+            tracing::error!("the committer has ended: changes are refused until a restart");
+            let why = CommitFailed::other("the committer has ended; restart tuyunfs");
+            self.failing.lock().get_or_insert(why);
+        }
         let left = {
-            let mut line = self.0.line.lock();
+            let mut line = self.orders.line.lock();
             line.committer = Committer::Gone;
             std::mem::take(&mut line.waiting)
         };
