@@ -4,9 +4,8 @@
 #
 #   files.sh [rounds]      default: 5
 #
-# First everything is on this machine: of tuyunfs and rclone, uploads are held back. Then everything has
-# to go to the emulated drive or come from it, which answers at once, or after 50 ms. The median of each is told, and
-# the median of the rounds' ratios. Prints tables for docs/benchmarks.md. Needs root, /dev/fuse and rclone.
+# Everything is on this machine: of tuyunfs and rclone, uploads are held back. The median of each is told, and
+# the median of the rounds' ratios. Prints a table for docs/benchmarks.md. Needs root, /dev/fuse and rclone.
 set -u -o pipefail
 # shellcheck source=tests/bench/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -64,8 +63,8 @@ forget_names() { echo 2 >/proc/sys/vm/drop_caches; }
 
 # table <what a figure is>: all works in the order of their first figure.
 table() {
-    printf '| work | %s | tuyunfs ÷ native | tuyunfs ÷ rclone |\n|---|---|---|---|---|---|\n' \
-        "native | tuyunfs | rclone, $1"
+    printf '| work, %s | %s | native ÷ tuyunfs | rclone ÷ tuyunfs |\n|---|---|---|---|---|---|\n' \
+        "$1" "native | tuyunfs | rclone"
     cut -f1 "$work/figures" | awk '!seen[$0]++' | while IFS= read -r name; do
         awk -F'\t' -v name="$name" '$1 == name { n[$2]++; print n[$2] "\t" $2 "\t" $3 }' \
             "$work/figures" >"$work/row"
