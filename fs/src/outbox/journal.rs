@@ -37,6 +37,16 @@ use crate::threads::Mutex;
 use crate::threads::thread::{Builder, JoinHandle};
 use crate::tree::{Batch, ContentId, Grave, ItemId, Node, NodeId, Seal, Stored, decode};
 
+/// Where changes are noted that the database may lack, beside it.
+pub const CHANGES: &str = "changes.log";
+
+/// The rows of nodes that a log of changes holds, one behind the other.
+#[must_use]
+pub fn rows_of_changes(log: &[u8]) -> Vec<u8> {
+    let nodes = changes::each_batch(log).flat_map(|batch| batch.nodes);
+    nodes.filter_map(|(_, row)| row).flatten().collect()
+}
+
 /// From when on a change survives a power cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -152,6 +162,8 @@ impl CommitFailed {
 pub struct Recovered {
     /// All nodes.
     pub nodes: BTreeMap<NodeId, Node>,
+    /// The highest number of a node that has a row, damaged ones included.
+    pub highest: Option<NodeId>,
     /// All pending deletions.
     pub graves: BTreeMap<ItemId, Grave>,
     /// Seals whose bytes may not have got to the disk, though their record has.
@@ -293,7 +305,7 @@ impl Journal {
             source,
         };
         let mut tables = survive(path, || Tables::open(path, disk.clone()))?;
-        let log = path.with_file_name("changes.log");
+        let log = path.with_file_name(CHANGES);
         let (changes, found) = Changes::open(&log, tables.change()?, disk).map_err(failed)?;
         // Also what was noted under another setting: it was acknowledged.
         if changes.last() > tables.change()? {

@@ -247,6 +247,11 @@ impl Tree {
         false
     }
 
+    /// Numbers up to this one have been given already.
+    pub fn reserve_above(&mut self, highest: NodeId) {
+        self.next = self.next.max(highest.0 + 1);
+    }
+
     /// Adds a node of the next free number.
     pub fn insert(
         &mut self,

@@ -7,19 +7,22 @@ mod prove;
 mod salvage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use self::salvage::Salvage;
+use self::salvage::{Salvage, folder_in};
 use crate::content::Disk;
 use crate::content::intents::{Base, Intent, Intents};
 use crate::content::store::Store;
 use crate::outbox::damage::{Flaw, proven, put_aside, take_note};
-use crate::outbox::journal::{Contents, Durability, Journal, JournalError};
+use crate::outbox::journal::{
+    CHANGES, Contents, Durability, Journal, JournalError, rows_of_changes,
+};
 use crate::outbox::ledger::Ledger;
 use crate::tree::{
     Batch, ContentId, Generation, Held, Kind, Node, NodeId, Place, Tree, conflict_name,
+    recovered_name,
 };
 
 /// What a start found.
@@ -80,28 +83,41 @@ pub fn recover(
         move |source| StartError::State { path, what, source }
     };
     make_private(state_dir).map_err(failed("make it"))?;
-    // The journal first: its lock keeps a second daemon away from everything else.
+    // The journal first: its lock keeps a second daemon away from everything else, and a newer one's files are
+    // none of ours.
     let contents: Arc<LateStore> = Arc::default();
     let path = state_dir.join("journal.redb");
     let open = || Journal::open(&path, durability, contents.clone(), disk.clone());
-    let opened = open();
+    let opened = match open() {
+        Err(JournalError::Damaged { why, .. }) => Err(why),
+        other => Ok(other?),
+    };
     let store =
         Arc::new(Store::open(state_dir, disk.clone()).map_err(failed("open the contents"))?);
     let _ = contents.0.set(store.clone());
     let mut report = Vec::new();
-    let (salvage, (journal, mut recovered)) = match opened {
-        Err(JournalError::Damaged { why, .. }) => {
+    let (salvage, folder, (journal, mut recovered)) = match opened {
+        Err(why) => {
             let why = format!("the journal was damaged: {why}");
-            let kept = store.quarantine_file(&path, &why);
-            let kept = kept.map_err(failed("put the damaged journal aside"))?;
-            let rows = std::fs::read(&kept).map_err(failed("read the damaged journal"))?;
+            let aside = |path: &Path| -> std::io::Result<(PathBuf, Vec<u8>)> {
+                let kept = store.quarantine_file(path, &why)?;
+                let bytes = std::fs::read(&kept)?;
+                Ok((kept, bytes))
+            };
+            // What it lacks builds on what it had, and is no use to the next one.
+            let noted = match aside(&state_dir.join(CHANGES)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                other => other.map_err(failed("put the log of changes aside"))?.1,
+            };
+            let (kept, mut rows) = aside(&path).map_err(failed("put the damaged journal aside"))?;
             report.push(format!(
                 "{why}. It is in {} now, and what the drive has is looked up there again",
                 kept.display()
             ));
-            (Salvage::of(&rows), open()?)
+            rows.extend(rows_of_changes(&noted));
+            (Salvage::of(&rows), Some(recovered_name(now)), open()?)
         }
-        other => (Salvage::default(), other?),
+        Ok(opened) => (Salvage::default(), None, opened),
     };
     let (intents, open) = Intents::open(state_dir, disk).map_err(failed("open the intent log"))?;
     let highest = recovered
@@ -122,13 +138,19 @@ pub fn recover(
             row.what, row.why
         )
     }));
-    let tree = Tree::load(recovered.take_stored(), host.to_owned(), now);
+    // A file that was made and never closed has its number from the intent log alone.
+    let numbers = open.iter().flat_map(|intent| [intent.node, intent.parent]);
+    let numbers = numbers.chain(recovered.seals.values().map(|seal| seal.node));
+    let highest = numbers.chain(recovered.highest).max();
+    let mut tree = Tree::load(recovered.take_stored(), host.to_owned(), now);
+    tree.reserve_above(highest.unwrap_or(NodeId::ROOT));
     let ledger = Arc::new(Ledger::new(tree, journal, prefix));
     let mut start = Start {
         ledger: &ledger,
         store: &store,
         intents: &intents,
         report,
+        folder,
         now,
     };
     start.prove(&recovered.seals, &mut recovered.garbage);
@@ -187,6 +209,8 @@ struct Start<'a> {
     store: &'a Store,
     intents: &'a Intents,
     report: Vec<String>,
+    /// The folder for what comes back from a damaged journal.
+    folder: Option<String>,
     now: SystemTime,
 }
 
@@ -272,17 +296,19 @@ impl Start<'_> {
         let now = self.now;
         let (saved, ticket) = self.ledger.change(|books| {
             if books.tree.node(intent.node).is_none() {
-                if books.tree.node(intent.parent).is_none() {
-                    return false;
-                }
+                let parent = match (&self.folder, books.tree.node(intent.parent)) {
+                    (_, Some(parent)) => parent.id,
+                    (Some(folder), None) => {
+                        let made = folder_in(&mut books.tree, NodeId::ROOT, folder, now);
+                        made.unwrap_or(NodeId::ROOT)
+                    }
+                    (None, None) => return false,
+                };
                 let mut name = intent.name.clone();
-                if books.tree.variant(intent.parent, &name).is_some() {
+                if books.tree.variant(parent, &name).is_some() {
                     name = conflict_name(&name, "recovered", now);
                 }
-                let place = Place {
-                    parent: intent.parent,
-                    name,
-                };
+                let place = Place { parent, name };
                 books
                     .tree
                     .insert_as(Node::new(intent.node, place, Kind::File, now), now);

@@ -15,6 +15,7 @@ pub(crate) mod gate;
 mod lost_replies;
 mod memory_drive;
 mod model;
+mod numbers;
 mod outdated;
 mod overlap;
 mod parked;

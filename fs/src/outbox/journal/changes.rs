@@ -135,6 +135,12 @@ impl Changes {
     }
 }
 
+/// All changes that can be read.
+pub(super) fn each_batch(text: &[u8]) -> impl Iterator<Item = Batch> {
+    let entries = line::each(text).flatten();
+    entries.map(|entry: Entry| entry.into_batch())
+}
+
 /// The changes that follow a known one without a gap, and the highest number of all. What comes
 /// behind a damaged line was never safe, and what it builds on may be missing.
 fn replay(text: &[u8], known: u64) -> (Vec<Batch>, u64) {

@@ -11,7 +11,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use super::pages::Pages;
 use super::{JournalError, Recovered};
 use crate::content::Disk;
-use crate::tree::{Batch, ContentId, Grave, Node, Seal, decode, encode};
+use crate::tree::{Batch, ContentId, Grave, Node, NodeId, Seal, decode, encode};
 
 const NODES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("nodes");
 const GRAVES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("graves");
@@ -270,9 +270,10 @@ fn read(database: &Database) -> Result<Recovered, redb::Error> {
             .facts
             .insert(name.value().to_owned(), row.value().to_owned());
     }
-    let damaged = &mut recovered.damaged;
+    let (damaged, highest) = (&mut recovered.damaged, &mut recovered.highest);
     for row in transaction.open_table(NODES)?.iter()? {
         let (id, row) = row?;
+        *highest = Some(NodeId(id.value())); // they come in order
         match decode::<Node>(row.value()) {
             Ok(node) => drop(recovered.nodes.insert(node.id, node)),
             Err(why) => damaged.push(Damaged::new(

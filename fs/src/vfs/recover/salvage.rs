@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::Start;
 use crate::outbox::damage::proven;
-use crate::tree::{Generation, Held, Kind, NameError, Node, NodeId, Tree, recovered_name};
+use crate::tree::{Generation, Held, Kind, NameError, Node, NodeId, Tree};
 
 /// How every row of a node begins.
 const BEGIN: &[u8] = b"{\"id\":";
@@ -34,7 +34,12 @@ impl Salvage {
             let Some(Ok(node)) = rows.next() else {
                 continue;
             };
-            let newer = nodes.get(&node.id).is_none_or(|it| it.ctime < node.ctime);
+            // A confirmation does not touch the time, and what was noted last comes last.
+            let age = |it: &Node| {
+                let confirmed = it.baseline.as_ref().map(|base| base.generation);
+                (it.ctime, it.generation, confirmed)
+            };
+            let newer = nodes.get(&node.id).is_none_or(|it| age(it) <= age(&node));
             if newer {
                 nodes.insert(node.id, node);
             }
@@ -68,8 +73,9 @@ impl Salvage {
 impl Start<'_> {
     /// Brings back what was not sent.
     pub(super) fn bring_back(&mut self, salvage: &Salvage) {
-        let now = self.now;
-        let folder = recovered_name(now);
+        let (now, Some(folder)) = (self.now, self.folder.clone()) else {
+            return;
+        };
         for (path, row, held) in salvage.unsent() {
             let Some(hash) = held.hash else { continue };
             // Whatever else is on the disk goes to the quarantine with all that no record names.
@@ -110,12 +116,22 @@ fn place(
     let (name, above) = path.split_last().ok_or(NameError::NotFound)?;
     let mut parent = NodeId::ROOT;
     for dir in [folder].iter().chain(above) {
-        parent = match tree.variant(parent, dir) {
-            Some(there) if there.kind == Kind::Directory => there.id,
-            _ => tree.create(parent, dir, Kind::Directory, now)?,
-        };
+        parent = folder_in(tree, parent, dir, now)?;
     }
     tree.create(parent, name, Kind::File, now)
+}
+
+/// The folder of that name, made where it is missing.
+pub(super) fn folder_in(
+    tree: &mut Tree,
+    parent: NodeId,
+    name: &str,
+    now: SystemTime,
+) -> Result<NodeId, NameError> {
+    match tree.variant(parent, name) {
+        Some(there) if there.kind == Kind::Directory => Ok(there.id),
+        _ => tree.create(parent, name, Kind::Directory, now),
+    }
 }
 
 #[cfg(test)]

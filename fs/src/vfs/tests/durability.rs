@@ -5,7 +5,7 @@ use super::model::{Step, perform};
 use super::*;
 
 /// The state directory as it is at this moment: what a kill leaves. A power cut leaves less of it.
-fn left_behind(rig: &Rig) -> tempfile::TempDir {
+pub(super) fn left_behind(rig: &Rig) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     copy_all(rig.dir.path(), copy.path());
     copy
