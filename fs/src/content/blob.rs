@@ -12,7 +12,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::disk::Allocation;
-use super::hash::{QuickXor, each_piece};
+use super::hash::{PIECE, QuickXor, each_piece};
 use super::shelf::Shelf;
 use crate::threads::atomic::{AtomicBool, Ordering};
 use crate::tree::{ContentId, QuickXorHash};
@@ -131,6 +131,22 @@ impl Blob {
     /// The disk is full, or its filesystem cannot do that.
     pub fn allocate(&self, range: Allocation, offset: u64, len: u64) -> io::Result<()> {
         self.shelf.disk().allocate(&self.file, range, offset, len)
+    }
+
+    /// Writes the bytes that it has once more, so that the next barrier is about all of them.
+    ///
+    /// # Errors
+    /// The disk fails or is full. What was there is there.
+    pub fn write_again(&self) -> io::Result<()> {
+        let mut at = 0;
+        loop {
+            let piece = self.read_at(at, PIECE)?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            self.write_at(at, &piece)?;
+            at += piece.len() as u64;
+        }
     }
 
     /// Waits until the bytes, and the name they stand under, are on the disk for good. After one

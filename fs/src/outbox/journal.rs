@@ -332,7 +332,7 @@ impl Journal {
             changes: changes.clone(),
             unwritten: VecDeque::new(),
             removed: Vec::new(),
-            unproven: Unproven::examined(recovered.seals.keys().copied()),
+            unproven: Unproven::default(),
             reached,
         };
         let thread = Builder::new()

@@ -22,6 +22,8 @@ pub struct Batch {
     pub doomed: Vec<ContentId>,
     /// Contents that get to the disk together with these rows.
     pub seals: Vec<Seal>,
+    /// Contents of earlier seals that a start has looked at, and has dealt with.
+    pub proven: Vec<ContentId>,
     /// Small facts of which there is one each.
     pub facts: Vec<(Cow<'static, str>, Option<Vec<u8>>)>,
 }
@@ -51,6 +53,7 @@ impl Batch {
             && self.garbage.is_empty()
             && self.doomed.is_empty()
             && self.seals.is_empty()
+            && self.proven.is_empty()
             && self.facts.is_empty()
     }
 
@@ -61,6 +64,7 @@ impl Batch {
         self.garbage.append(&mut other.garbage);
         self.doomed.append(&mut other.doomed);
         self.seals.append(&mut other.seals);
+        self.proven.append(&mut other.proven);
         self.facts.append(&mut other.facts);
     }
 

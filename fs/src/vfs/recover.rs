@@ -153,21 +153,26 @@ pub fn recover(
         folder,
         now,
     };
-    start.prove(&recovered.seals, &mut recovered.garbage);
+    let unread = start
+        .prove(&recovered.seals, &mut recovered.garbage)
+        .map_err(failed("put aside what a power cut has left"))?;
     start.bring_back(&salvage);
     start.reattach();
     start.examine(&open, &recovered.garbage);
     start.drop_unsealed();
     start
-        .check_contents(&recovered.garbage, &open)
+        .check_contents(&recovered.garbage, &unread, &open)
         .map_err(failed("list the contents"))?;
     let report = start.report;
     let garbage = recovered.garbage.into_iter().collect();
+    let seals = recovered.seals.into_keys();
+    let proven = seals.filter(|id| !unread.contains(id)).collect();
     let ((), _ticket) = ledger.change_with(|_| {
         (
             (),
             Batch {
                 garbage,
+                proven,
                 ..Batch::default()
             },
         )
@@ -396,6 +401,7 @@ impl Start<'_> {
     fn check_contents(
         &mut self,
         garbage: &BTreeSet<ContentId>,
+        unread: &BTreeSet<ContentId>,
         open: &[Intent],
     ) -> std::io::Result<()> {
         let on_disk: HashMap<ContentId, u64> = self
@@ -404,7 +410,7 @@ impl Start<'_> {
             .into_iter()
             .map(|found| (found.id, found.bytes))
             .collect();
-        let mut named: HashSet<ContentId> = garbage.iter().copied().collect();
+        let mut named: HashSet<ContentId> = garbage.union(unread).copied().collect();
         named.extend(open.iter().map(|intent| intent.content));
         let (mut refetch, mut only) = (Vec::new(), Vec::new());
         {

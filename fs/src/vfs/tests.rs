@@ -23,6 +23,7 @@ mod power;
 mod remote;
 mod room;
 mod shared;
+mod starts;
 
 use std::time::{Duration, SystemTime};
 

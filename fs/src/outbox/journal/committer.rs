@@ -68,6 +68,9 @@ impl Committer {
             let retry = (!self.unwritten.is_empty()).then_some(RETRY);
             let mut group = Group::default();
             for order in orders.gather(retry) {
+                if let Order::Commit { change, .. } = &order {
+                    self.unproven.examined(&change.batch.proven);
+                }
                 group.take(order, &mut self.unwritten);
             }
             self.write(group.waiters);

@@ -21,12 +21,10 @@ pub(super) struct Unproven {
 }
 
 impl Unproven {
-    /// Those whose rows a start has found, and has looked at.
-    pub(super) fn examined(contents: impl Iterator<Item = ContentId>) -> Self {
-        Self {
-            settled: contents.collect(),
-            ..Self::default()
-        }
+    /// A start has looked at these, whose rows it has found. Not before: should it end early, the next one has to
+    /// look again.
+    pub(super) fn examined(&mut self, contents: &[ContentId]) {
+        self.settled.extend(contents);
     }
 
     /// Rows to be removed with the next transaction.

@@ -11,69 +11,105 @@ use super::Start;
 use crate::outbox::damage::{Flaw, proven};
 use crate::tree::{Baseline, ContentId, Node, NodeId, Seal};
 
+/// The contents of a node that were on their way to the disk.
+struct Found<'a> {
+    /// Those that did not get there, the newest first.
+    torn: Vec<&'a Seal>,
+    /// The newest one that did.
+    whole: Option<&'a Seal>,
+    /// One of which the disk cannot tell.
+    unread: Option<&'a Seal>,
+}
+
+impl Found<'_> {
+    fn is_whole(&self) -> bool {
+        self.torn.is_empty() && self.unread.is_none()
+    }
+}
+
 impl Start<'_> {
     /// Looks at the contents whose bytes were on their way when the last run ended. What was kept for the
     /// case that they had not got there, and is needed no more, becomes garbage.
     ///
     /// Where one has not got there, what was let go at the same moment may be all that is left of a file that
-    /// it was renamed over: that is put aside, and no garbage any more.
+    /// it was renamed over: that is put aside, and is garbage no more. Before anything else changes: a start that
+    /// ends half-way leaves the next one to find the same.
+    ///
+    /// Returns what the next start has to look at again: the disk cannot tell, and what was before stays as well.
+    ///
+    /// # Errors
+    /// Something cannot be put aside.
     pub(super) fn prove(
         &mut self,
         seals: &BTreeMap<ContentId, Seal>,
         garbage: &mut BTreeSet<ContentId>,
-    ) {
+    ) -> io::Result<BTreeSet<ContentId>> {
         let nodes: BTreeSet<NodeId> = seals.values().map(|seal| seal.node).collect();
-        let (mut spare, mut whole) = (Vec::new(), true);
-        for node in nodes {
-            whole &= self.prove_node(node, seals, &mut spare);
-        }
-        if !whole {
-            for content in std::mem::take(garbage) {
-                self.keep(content);
+        let found: Vec<_> = nodes.iter().map(|id| self.look(*id, seals)).collect();
+        if !found.iter().all(Found::is_whole) {
+            for content in garbage.iter() {
+                self.keep(*content)?;
             }
         }
-        garbage.extend(spare);
+        let mut unread = BTreeSet::new();
+        for found in found {
+            for torn in found.torn {
+                self.go_back(torn);
+            }
+            if let Some(seal) = found.unread {
+                unread.insert(seal.content);
+                unread.extend(earlier(seal, seals));
+            }
+            garbage.extend(
+                found
+                    .whole
+                    .map(|seal| earlier(seal, seals))
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        Ok(unread)
     }
 
-    fn keep(&mut self, content: ContentId) {
+    fn keep(&mut self, content: ContentId) -> io::Result<()> {
         let why = "it was replaced or deleted at the moment when the machine went down";
         match self.store.quarantine(content, why) {
             Ok(kept) => self.report.push(format!("{why}: {}", kept.display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self
-                .report
-                .push(format!("content {content} cannot be put aside: {error}")),
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
-    fn prove_node(
-        &mut self,
-        id: NodeId,
-        seals: &BTreeMap<ContentId, Seal>,
-        spare: &mut Vec<ContentId>,
-    ) -> bool {
-        let mut whole = true;
+    /// What a node holds, from the newest back to what is there.
+    fn look<'a>(&mut self, id: NodeId, seals: &'a BTreeMap<ContentId, Seal>) -> Found<'a> {
+        let mut found = Found {
+            torn: Vec::new(),
+            whole: None,
+            unread: None,
+        };
         let mut newest = self.sealed(id, seals);
         while let Some(seal) = newest {
             match self.is_there(seal) {
                 Ok(true) => {
-                    spare.extend(earlier(seal, seals));
-                    return whole;
+                    found.whole = Some(seal);
+                    return found;
                 }
                 Ok(false) => {
-                    whole = false;
-                    self.go_back(seal);
-                    newest = self.sealed(id, seals);
+                    found.torn.push(seal);
+                    let before = seal.before.as_ref();
+                    newest = before.and_then(|before| seals.get(&before.content));
                 }
                 // Unknown is not absent: whoever opens it will hear the same from the disk.
                 Err(error) => {
+                    found.unread = Some(seal);
                     self.report
                         .push(format!("cannot read content {}: {error}", seal.content));
-                    return false;
+                    return found;
                 }
             }
         }
-        whole
+        found
     }
 
     /// The seal of what a node holds, if that is one of these.
@@ -83,11 +119,15 @@ impl Start<'_> {
         seals.get(&held.content)
     }
 
-    /// Whether its bytes are on the disk for good. After a kill they may be in memory alone, and what was
-    /// kept for the case that they are lost is let go after this.
+    /// Whether its bytes are on the disk for good. After a kill they may be in memory alone, also such as the disk
+    /// has refused, of which the kernel tells only once; and what was kept for the case that they are lost is let
+    /// go after this.
     fn is_there(&self, seal: &Seal) -> io::Result<bool> {
         match proven(self.store, seal.content, seal.size, Some(seal.hash)) {
-            Ok(blob) => blob.sync().map(|()| true),
+            Ok(blob) => {
+                blob.write_again()?;
+                blob.sync().map(|()| true)
+            }
             Err(Flaw::Damaged(_)) => Ok(false),
             Err(Flaw::Unreadable(error)) => Err(error),
         }

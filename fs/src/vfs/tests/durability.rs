@@ -25,7 +25,7 @@ fn copy_all(from: &std::path::Path, to: &std::path::Path) {
 }
 
 /// The content file of a node below a state directory.
-fn content_of(rig: &Rig, node: NodeId, dir: &tempfile::TempDir) -> std::path::PathBuf {
+pub(super) fn content_of(rig: &Rig, node: NodeId, dir: &tempfile::TempDir) -> std::path::PathBuf {
     let held = rig.vfs.ledger().books().node(node).unwrap().held.clone();
     let number = held.unwrap().content.0;
     let [.., high, low, _] = number.to_be_bytes();
@@ -33,7 +33,7 @@ fn content_of(rig: &Rig, node: NodeId, dir: &tempfile::TempDir) -> std::path::Pa
         .join(format!("content/{high:02x}/{low:02x}/{number:016x}"))
 }
 
-fn quarantined(dir: &std::path::Path) -> Vec<Vec<u8>> {
+pub(super) fn quarantined(dir: &std::path::Path) -> Vec<Vec<u8>> {
     let mut found: Vec<_> = std::fs::read_dir(dir.join("quarantine"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -294,11 +294,11 @@ async fn what_was_fetched_survives_a_power_cut_once_it_is_to_be_sent_under_anoth
 }
 
 /// A disk after a kill: the names are on it, and of the contents so much as was written.
-fn killed(disk: &FragileDisk) -> (tempfile::TempDir, Arc<FragileDisk>) {
+fn killed(disk: &FragileDisk, refused: bool) -> (tempfile::TempDir, Arc<FragileDisk>) {
     let dir = tempfile::tempdir().unwrap();
     disk.now().lay(Left::MOST, dir.path());
     let disk = FragileDisk::over(dir.path(), "boot");
-    disk.forget_barriers("content");
+    disk.forget_barriers("content", refused);
     (dir, disk)
 }
 
@@ -317,59 +317,18 @@ async fn what_a_start_has_found_whole_after_a_kill_survives_a_power_cut_from_the
     rig.put(NodeId::ROOT, "a", b"old").await;
     rig.put(NodeId::ROOT, "a", b"new").await;
     rig.vfs.quiesce(Duration::from_secs(10)).await;
-    let (dir, disk) = killed(&disk);
-    let drive = rig.drive.clone();
-    let again = Rig::start_on(disk.clone(), dir, drive, Durability::Fsync).await;
-    let again = again.unwrap();
-    assert_eq!(again.get(NodeId::ROOT, "a").await.unwrap(), b"new");
-    again
-        .vfs
-        .ledger()
-        .journal()
-        .everything()
-        .durable()
-        .await
-        .unwrap();
-    let last = start(cut(&disk), &again).await;
-    assert_eq!(last.get(NodeId::ROOT, "a").await.unwrap(), b"new");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_file_was_renamed_over_is_put_aside_where_its_own_bytes_did_not_get_to_the_disk() {
-    let dir = tempfile::tempdir().unwrap();
-    let disk = FragileDisk::over(dir.path(), "boot");
-    let rig = Rig::start_on(disk.clone(), dir, Arc::default(), Durability::Fsync).await;
-    let rig = rig.unwrap();
-    let root = NodeId::ROOT;
-    rig.put(root, "a", b"kept for hours").await;
-    rig.vfs
-        .ledger()
-        .journal()
-        .everything()
-        .durable()
-        .await
-        .unwrap();
-    rig.put(root, "a.part", b"new").await;
-    rig.vfs.quiesce(Duration::from_secs(10)).await;
-    let over = RenameFlags::default();
-    rig.vfs
-        .rename(root, "a.part", root, "a", over)
-        .await
-        .unwrap();
-    // The journal gets there, and the bytes that it names do not.
-    let dir = tempfile::tempdir().unwrap();
-    disk.now().lay(Left::MOST, dir.path());
-    let new = content_of(&rig, rig.vfs.lookup(root, "a").await.unwrap().node, &dir);
-    std::fs::write(new, b"").unwrap();
-    let rig = start(dir, &rig).await;
-    let left = rig.get(root, "a").await.ok();
-    let aside = quarantined(rig.dir.path());
-    let kept = b"kept for hours".to_vec();
-    assert!(
-        left.as_ref() == Some(&kept) || aside.contains(&kept),
-        "{:?}",
-        rig.report
-    );
+    for refused in [false, true] {
+        let (dir, disk) = killed(&disk, refused);
+        let drive = rig.drive.clone();
+        let again = Rig::start_on(disk.clone(), dir, drive, Durability::Fsync).await;
+        let again = again.unwrap();
+        assert_eq!(again.get(NodeId::ROOT, "a").await.unwrap(), b"new");
+        let written = again.vfs.ledger().journal().everything();
+        written.durable().await.unwrap();
+        let last = start(cut(&disk), &again).await;
+        let found = last.get(NodeId::ROOT, "a").await.unwrap();
+        assert_eq!(found, b"new", "refused: {refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

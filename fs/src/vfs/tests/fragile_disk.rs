@@ -402,8 +402,9 @@ impl FragileDisk {
         })
     }
 
-    /// Takes the bytes of all files below a directory for written only, as a kill leaves them.
-    pub(crate) fn forget_barriers(&self, below: &str) {
+    /// Takes the bytes of all files below a directory for written only, as a kill leaves them; and where the disk
+    /// has `refused` them, for such as no barrier will bring there.
+    pub(crate) fn forget_barriers(&self, below: &str, refused: bool) {
         let mut state = self.state.lock();
         let State { names, files, .. } = &mut *state;
         for (path, entry) in names.iter() {
@@ -412,6 +413,9 @@ impl FragileDisk {
                 && let Some(bytes) = files.get_mut(inode)
             {
                 bytes.synced = Arc::default();
+                if refused {
+                    bytes.fail_to_sync();
+                }
             }
         }
     }
