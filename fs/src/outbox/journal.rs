@@ -246,7 +246,7 @@ fn stopped(_: oneshot::error::RecvError) -> Result<(), CommitFailed> {
 /// What the committer is told.
 enum Order {
     Commit {
-        change: Change,
+        change: Box<Change>,
         waiter: oneshot::Sender<Result<(), CommitFailed>>,
     },
     /// Somebody waits.
@@ -365,12 +365,12 @@ impl Journal {
         if batch.is_empty() {
             let _ = waiter.send(Ok(()));
         } else {
-            let change = Change {
+            let change = Box::new(Change {
                 number,
                 batch,
                 noted,
                 synced: false,
-            };
+            });
             self.orders.push(Order::Commit { change, waiter });
         }
         Ticket {
@@ -394,12 +394,12 @@ impl Journal {
     /// A ticket for everything that was changed so far.
     pub fn everything(&self) -> Ticket {
         let (waiter, outcome) = oneshot::channel();
-        let change = Change {
+        let change = Box::new(Change {
             number: 0, // no change of its own
             batch: Batch::default(),
             noted: None,
             synced: true,
-        };
+        });
         self.orders.push(Order::Commit { change, waiter });
         Ticket {
             number: 0,

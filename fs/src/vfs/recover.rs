@@ -5,24 +5,23 @@
 
 mod prove;
 mod salvage;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use self::salvage::{Salvage, folder_in};
+use self::salvage::folder_in;
+use self::state::State;
 use crate::content::Disk;
 use crate::content::intents::{Base, Intent, Intents};
 use crate::content::store::Store;
 use crate::outbox::damage::{Flaw, proven, put_aside, take_note};
-use crate::outbox::journal::{
-    CHANGES, Contents, Durability, Journal, JournalError, rows_of_changes,
-};
+use crate::outbox::journal::{Durability, JournalError};
 use crate::outbox::ledger::Ledger;
 use crate::tree::{
     Batch, ContentId, Generation, Held, Kind, Node, NodeId, Place, Tree, conflict_name,
-    recovered_name,
 };
 
 /// What a start found.
@@ -66,6 +65,13 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    fn of(state_dir: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = state_dir.display().to_string();
+        move |source| Self::State { path, what, source }
+    }
+}
+
 /// Reads the state directory back. Blocks: call it outside of the runtime's workers.
 ///
 /// # Errors
@@ -78,47 +84,15 @@ pub fn recover(
     durability: Durability,
     now: SystemTime,
 ) -> Result<Recovery, StartError> {
-    let failed = |what| {
-        let path = state_dir.display().to_string();
-        move |source| StartError::State { path, what, source }
-    };
-    make_private(state_dir).map_err(failed("make it"))?;
-    // The journal first: its lock keeps a second daemon away from everything else, and a newer one's files are
-    // none of ours.
-    let contents: Arc<LateStore> = Arc::default();
-    let path = state_dir.join("journal.redb");
-    let open = || Journal::open(&path, durability, contents.clone(), disk.clone());
-    let opened = match open() {
-        Err(JournalError::Damaged { why, .. }) => Err(why),
-        other => Ok(other?),
-    };
-    let store =
-        Arc::new(Store::open(state_dir, disk.clone()).map_err(failed("open the contents"))?);
-    let _ = contents.0.set(store.clone());
-    let mut report = Vec::new();
-    let (salvage, folder, (journal, mut recovered)) = match opened {
-        Err(why) => {
-            let why = format!("the journal was damaged: {why}");
-            let aside = |path: &Path| -> std::io::Result<(PathBuf, Vec<u8>)> {
-                let kept = store.quarantine_file(path, &why)?;
-                let bytes = std::fs::read(&kept)?;
-                Ok((kept, bytes))
-            };
-            // What it lacks builds on what it had, and is no use to the next one.
-            let noted = match aside(&state_dir.join(CHANGES)) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-                other => other.map_err(failed("put the log of changes aside"))?.1,
-            };
-            let (kept, mut rows) = aside(&path).map_err(failed("put the damaged journal aside"))?;
-            report.push(format!(
-                "{why}. It is in {} now, and what the drive has is looked up there again",
-                kept.display()
-            ));
-            rows.extend(rows_of_changes(&noted));
-            (Salvage::of(&rows), Some(recovered_name(now)), open()?)
-        }
-        Ok(opened) => (Salvage::default(), None, opened),
-    };
+    let failed = |what| StartError::of(state_dir, what);
+    let State {
+        store,
+        journal,
+        mut recovered,
+        salvage,
+        folder,
+        mut report,
+    } = State::open(state_dir, &disk, durability, now)?;
     let (intents, open) = Intents::open(state_dir, disk).map_err(failed("open the intent log"))?;
     let highest = recovered
         .nodes
@@ -188,25 +162,6 @@ pub fn recover(
         facts: recovered.facts,
         report,
     })
-}
-
-/// The store, once it is open: the journal is opened before it.
-#[derive(Default)]
-struct LateStore(OnceLock<Arc<Store>>);
-
-impl Contents for LateStore {
-    fn make_durable(&self, contents: &[ContentId]) -> Vec<(ContentId, std::io::Error)> {
-        match self.0.get() {
-            Some(store) => store.make_durable(contents),
-            None => Vec::new(), // nothing can have been sealed without it
-        }
-    }
-
-    fn remove(&self, content: ContentId) {
-        if let Some(store) = self.0.get() {
-            store.remove(content);
-        }
-    }
 }
 
 struct Start<'a> {
@@ -478,13 +433,4 @@ impl Start<'_> {
         }
         Ok(())
     }
-}
-
-fn make_private(dir: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)?;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
 }

@@ -177,7 +177,7 @@ impl Group {
         match order {
             Order::Commit { change, waiter } => {
                 let seals = change.batch.seals.iter().map(|seal| seal.content).collect();
-                unwritten.push_back(change);
+                unwritten.push_back(*change);
                 self.waiters.push((waiter, seals));
             }
             Order::Hurry => {}
