@@ -134,6 +134,9 @@ impl Core {
         let budget = self.vfs.clone().keep_budget(following.clone());
         self.followers
             .spawn(whole("cache budget", &self.broken, budget));
+        let refused = self.vfs.clone().keep_refused(following.clone());
+        self.followers
+            .spawn(whole("refused contents", &self.broken, refused));
         let sync = self.sync.clone();
         let wake = move || sync.wake.notify_one();
         self.followers

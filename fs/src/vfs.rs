@@ -17,6 +17,7 @@ mod opened;
 mod parked;
 mod picture;
 mod recover;
+mod refused;
 mod room;
 mod seal;
 mod status;
@@ -37,7 +38,7 @@ pub use self::error::VfsError;
 pub use self::evict::Budget;
 use self::fetch::{Doubts, Fills};
 use self::listing::Listings;
-use self::opened::Opened;
+use self::opened::{Opened, Source};
 pub use self::parked::DiscardError;
 pub use self::picture::Picture;
 pub use self::recover::{Recovery, StartError, recover};
@@ -86,6 +87,8 @@ pub struct Vfs {
     outbox: Arc<Outbox>,
     config: VfsConfig,
     table: Mutex<Table>,
+    /// One copies what the disk has refused at a time. Under the gate of the file.
+    copying: tokio::sync::Mutex<()>,
     listings: Listings,
     fills: Fills,
     doubts: Doubts,
@@ -111,6 +114,15 @@ impl Table {
     fn live_content(&self, id: NodeId) -> Option<ContentId> {
         self.files.get(&id)?.live_content()
     }
+
+    /// What was open with a sealed content goes on with another source.
+    fn replace(&self, content: ContentId, source: &Source) {
+        for file in self.files.values() {
+            if matches!(file.source(), Source::Sealed(blob) if blob.id() == content) {
+                file.set_source(source.clone());
+            }
+        }
+    }
 }
 
 impl Vfs {
@@ -132,6 +144,7 @@ impl Vfs {
             outbox,
             config,
             table: Mutex::default(),
+            copying: tokio::sync::Mutex::default(),
             listings: Listings::default(),
             fills: Fills::default(),
             doubts: fetch::no_doubts(),

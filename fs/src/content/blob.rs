@@ -25,9 +25,6 @@ pub struct Blob {
     shelf: Arc<Shelf>,
     /// The name is known to be on the disk for good.
     name_durable: AtomicBool,
-    /// A barrier failed. The kernel has dropped the bytes it could not write and forgets the
-    /// error once told, so a second barrier would succeed and mean nothing.
-    lost: AtomicBool,
 }
 
 /// What changes whenever the bytes do.
@@ -46,7 +43,6 @@ impl Blob {
             file: Arc::new(file),
             shelf,
             name_durable: AtomicBool::new(false),
-            lost: AtomicBool::new(false),
         })
     }
 
@@ -138,19 +134,24 @@ impl Blob {
     /// # Errors
     /// The disk fails or is full. What was there is there.
     pub fn write_again(&self) -> io::Result<()> {
+        self.write_to(self)
+    }
+
+    /// Writes all bytes to another one, or to itself.
+    pub(super) fn write_to(&self, other: &Self) -> io::Result<()> {
         let mut at = 0;
         loop {
             let piece = self.read_at(at, PIECE)?;
             if piece.is_empty() {
                 return Ok(());
             }
-            self.write_at(at, &piece)?;
+            other.write_at(at, &piece)?;
             at += piece.len() as u64;
         }
     }
 
-    /// Waits until the bytes, and the name they stand under, are on the disk for good. After one
-    /// failure it fails for ever: what the file holds is then for the quarantine.
+    /// Waits until the bytes, and the name they stand under, are on the disk for good. Where the disk has
+    /// [refused](super::Refused) bytes once, it fails from then on.
     ///
     /// # Errors
     /// The disk fails, or has failed before.
@@ -164,15 +165,12 @@ impl Blob {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.lost.load(Ordering::Acquire) {
-            return Err(io::Error::other(
-                "an earlier write to this file was lost by the disk",
-            ));
+        let shelf = &self.shelf;
+        if shelf.refused.has(self.id) {
+            return Err(refused_before());
         }
-        self.shelf
-            .disk()
-            .sync_file(&self.file)
-            .inspect_err(|_| self.lost.store(true, Ordering::Release))
+        let synced = shelf.disk().sync_file(&self.file);
+        synced.inspect_err(|_| shelf.refused.add(self.id))
     }
 
     /// Length and `QuickXorHash`, read from the first byte to the last.
@@ -221,11 +219,17 @@ impl Blob {
 
     /// Gives up a fetched file that is not complete.
     pub fn discard_fill(&self) {
+        self.shelf.refused.forget(self.id);
         let path = self.shelf.fill_path(self.id);
         if let Err(error) = self.shelf.disk().remove(&path) {
             tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished fetch");
         }
     }
+}
+
+/// Why a content is not safe.
+pub(super) fn refused_before() -> io::Error {
+    io::Error::other("an earlier write to this file was lost by the disk")
 }
 
 impl Drop for Blob {
@@ -252,7 +256,7 @@ mod tests {
         let store = Store::open(dir.path(), Arc::new(Host)).unwrap();
         let blob = store.create().unwrap();
         blob.sync().unwrap();
-        blob.lost.store(true, Ordering::Release);
+        blob.shelf.refused.add(blob.id());
         blob.sync().unwrap_err();
         blob.sync().unwrap_err();
     }
@@ -263,7 +267,7 @@ mod tests {
         let store = Store::open(dir.path(), Arc::new(Host)).unwrap();
         let blob = store.create_fill().unwrap();
         blob.write_at(0, b"fetched").unwrap();
-        blob.lost.store(true, Ordering::Release);
+        blob.shelf.refused.add(blob.id());
         blob.finish_fill().unwrap_err();
         let found = store.list().unwrap();
         assert_eq!(

@@ -201,6 +201,10 @@ impl Disk for Host {
     }
 
     fn sync_all(&self, file: &File) -> io::Result<()> {
+        let uname = rustix::system::uname();
+        if !tells_of_lost_writes(&uname.release().to_string_lossy()) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         Ok(rustix::fs::syncfs(file)?)
     }
 
@@ -213,6 +217,14 @@ impl Disk for Host {
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         Ok(id.trim().to_owned())
     }
+}
+
+/// Whether the kernel of this release says so when `syncfs` finds that writes have failed: since Linux 5.8
+/// (`syncfs(2)`).
+fn tells_of_lost_writes(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next()?.parse::<u32>().ok();
+    (number(), number()) >= (Some(5), Some(8))
 }
 
 /// Through our own memory. Also after a copy that the kernel called complete: some filesystems
@@ -249,6 +261,20 @@ mod tests {
             quick_xor_of(&to, size).unwrap(),
             quick_xor_of(&from, size).unwrap()
         );
+    }
+
+    #[test]
+    fn a_barrier_of_the_whole_disk_counts_where_the_kernel_tells_of_lost_writes() {
+        for (release, tells) in [
+            ("5.7.19", false),
+            ("4.19.0-26-amd64", false),
+            ("5.8.0", true),
+            ("5.10.0-30-cloud-amd64", true),
+            ("6.18.35+rpt-rpi-v8", true),
+            ("unknown", false),
+        ] {
+            assert_eq!(tells_of_lost_writes(release), tells, "{release}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ const SHIFT: usize = 11;
 /// How much of a file is read at once: enough that the calls do not show, little enough to stay
 /// in a processor's own cache, and to come from the allocator's own store: from 128 KiB on it asks
 /// the kernel for fresh pages each time.
-pub(super) const PIECE: usize = 64 * 1024;
+pub(crate) const PIECE: usize = 64 * 1024;
 
 /// The hash of bytes that come in pieces.
 #[derive(Clone, Debug)]

@@ -15,6 +15,7 @@ use std::sync::{Arc, Weak};
 
 use super::blob::Blob;
 use super::disk::Disk;
+use super::refused::Refused;
 use crate::threads::Mutex;
 use crate::threads::atomic::AtomicU64;
 use crate::tree::ContentId;
@@ -40,6 +41,8 @@ pub(super) struct Shelf {
     pub(super) open: Mutex<HashMap<ContentId, Weak<Blob>>>,
     /// Directories whose own names are known to be on the disk for good.
     durable: Mutex<HashSet<PathBuf>>,
+    /// Whose bytes the disk has refused.
+    pub(super) refused: Refused,
     /// Held while a file moves to the quarantine: two must not take one name.
     moving: Mutex<()>,
 }
@@ -65,6 +68,7 @@ impl Shelf {
             last: AtomicU64::new(0),
             open: Mutex::default(),
             durable: Mutex::default(),
+            refused: Refused::default(),
             moving: Mutex::default(),
         };
         for dir in [&shelf.content, &shelf.quarantine] {
@@ -118,9 +122,17 @@ impl Shelf {
         }
     }
 
-    /// Makes everything durable that was written to this disk, by whomever.
-    pub(super) fn sync_all(&self) -> io::Result<()> {
-        self.disk.sync_all(&self.witness)
+    /// Makes everything durable that was written to this disk, by whomever. `false`: it cannot be told whether that
+    /// worked.
+    pub(super) fn sync_all(&self) -> bool {
+        if self.refused.is_distrusted() {
+            return false;
+        }
+        let synced = self.disk.sync_all(&self.witness).is_ok();
+        if !synced {
+            self.refused.distrust();
+        }
+        synced
     }
 
     /// Makes the name of a content durable.

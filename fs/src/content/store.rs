@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use super::blob::Blob;
+use super::blob::refused_before;
 use super::disk::Disk;
+use super::refused::Refused;
 use super::shelf::{Seen, Shelf};
 use crate::outbox::journal::Contents;
 use crate::threads::atomic::Ordering;
@@ -163,9 +165,30 @@ impl Store {
         Ok(copy)
     }
 
+    /// Copies a content whose bytes may be in memory alone: through our own memory, as the disk itself would
+    /// copy what it has.
+    ///
+    /// # Errors
+    /// The disk fails or is full; there is no copy then.
+    pub fn copy_from_memory(&self, from: &Blob) -> io::Result<Arc<Blob>> {
+        let copy = self.create()?;
+        if let Err(error) = from.write_to(&copy) {
+            self.remove(copy.id());
+            return Err(error);
+        }
+        Ok(copy)
+    }
+
+    /// Contents whose bytes the disk has refused.
+    #[must_use]
+    pub fn refused(&self) -> &Refused {
+        &self.shelf.refused
+    }
+
     /// Deletes a content. Those who have it open go on with it.
     pub fn remove(&self, id: ContentId) {
         self.shelf.open.lock().remove(&id);
+        self.shelf.refused.forget(id);
         match self.shelf.disk().remove(&self.shelf.path(id)) {
             Ok(()) => tracing::debug!(content = %id, "removed"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -238,11 +261,17 @@ impl Store {
 
 impl Contents for Store {
     fn make_durable(&self, contents: &[ContentId]) -> Vec<(ContentId, io::Error)> {
-        // One barrier for all of them. Which one it was that the disk refused, each tells itself.
-        if contents.len() >= MANY && self.shelf.sync_all().is_ok() {
-            return Vec::new();
+        // One barrier for all of them. Which one it was that the disk refused, each tells itself, and so do
+        // those of which it was told before.
+        if contents.len() >= MANY && self.shelf.sync_all() {
+            let refused = contents.iter().filter(|id| self.refused().has(**id));
+            return refused.map(|id| (*id, refused_before())).collect();
         }
-        let sync = |id: &ContentId| Some((*id, self.load(*id).and_then(|blob| blob.sync()).err()?));
+        let sync = |id: &ContentId| {
+            let error = self.load(*id).and_then(|blob| blob.sync()).err()?;
+            self.refused().add(*id); // also where it was the name
+            Some((*id, error))
+        };
         contents.iter().filter_map(sync).collect()
     }
 

@@ -202,10 +202,11 @@ impl Vfs {
         if handle.write {
             self.seal(&handle.file).await?;
         }
-        match self.ledger.journal().durability() {
-            Durability::Close => Ok(()),
-            Durability::Fsync => Ok(self.ledger.journal().everything().durable().await?),
+        if self.ledger.journal().durability() == Durability::Fsync {
+            self.ledger.journal().everything().durable().await?;
         }
+        let _gate = handle.file.gate.lock().await;
+        self.keep(&handle.file).await
     }
 
     /// Closes. What was written since the last flush is sealed in the background.

@@ -143,13 +143,14 @@ impl Vfs {
         Ok(())
     }
 
-    /// Waits until every change of names so far is durable. With `durability = "close"` they are,
+    /// Waits until everything that was acknowledged so far is durable. With `durability = "close"` it is,
     /// once acknowledged.
     ///
     /// # Errors
-    /// The journal cannot be written.
+    /// The journal cannot be written, or the disk has refused the bytes of a file, and refuses a copy of them.
     pub async fn fsync_dir(&self) -> Result<(), VfsError> {
-        Ok(self.ledger.journal().everything().durable().await?)
+        self.ledger.journal().everything().durable().await?;
+        self.copy_refused().await
     }
 
     /// The content of a file that the drive has was not made to last: it could be fetched again. Under

@@ -14,7 +14,7 @@ use crate::content::intents::{Base, Intent};
 use crate::content::readahead::ReadAhead;
 use crate::content::room::FILE;
 use crate::content::store::Blob;
-use crate::outbox::journal::{CommitFailed, Ticket};
+use crate::outbox::journal::Ticket;
 use crate::tree::{Batch, ContentId, Generation, Held, Node, QuickXorHash, Seal};
 
 /// Size and hash of a content.
@@ -154,7 +154,13 @@ impl Vfs {
     pub(super) async fn live(self: &Arc<Self>, file: &Arc<Opened>) -> Result<Arc<Blob>, VfsError> {
         let sealed = match self.source(file).await? {
             Source::Live(blob) => return Ok(blob),
-            Source::Sealed(blob) => blob,
+            Source::Sealed(_) => {
+                self.keep(file).await?; // a copy of what was refused would be another content
+                match file.source() {
+                    Source::Sealed(blob) => blob,
+                    _ => self.complete(file.node).await?,
+                }
+            }
             Source::Partial(_, fill) => {
                 let blob = self.complete(file.node).await?;
                 file.completed(&fill, &blob);
@@ -243,6 +249,7 @@ impl Vfs {
     async fn seal_gated(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
         let (true, Source::Live(blob)) = (file.changed(), file.source()) else {
             // Whoever sealed it may have been told that it is not durable.
+            self.keep(file).await?;
             return match self.ledger.journal().failing() {
                 Some(why) => Err(VfsError::Journal(why)),
                 None => Ok(()),
@@ -256,19 +263,20 @@ impl Vfs {
         file.set_promised(false);
         file.set_source(Source::Sealed(blob.clone()));
         let sealed = match ticket.promised().await {
-            Err(error) if error.lost => self.seal_copy(file, &blob, sum, error).await,
+            Err(error) if error.lost => self.keep(file).await,
             other => other.map_err(VfsError::from),
         };
-        sealed?;
-        if let Err(error) = self.intents.end(blob.id()) {
-            tracing::warn!(%error, "cannot write the intent log; a restart will look at one content more");
-        }
+        // Also where it is not safe yet: this is what is read from now on, and is sent once its record is there.
         self.fills.lock().remove(&file.node);
         self.ledger.announce_put(named);
         if named != file.node {
             self.tell_beside(named);
         }
         self.ledger.wake.notify_one();
+        sealed?;
+        if let Err(error) = self.intents.end(blob.id()) {
+            tracing::warn!(%error, "cannot write the intent log; a restart will look at one content more");
+        }
         Ok(())
     }
 
@@ -324,31 +332,6 @@ impl Vfs {
             (node, batch)
         });
         named.map(|named| (named, ticket))
-    }
-
-    /// The disk refused the bytes of a content that a record names by now. The page cache may
-    /// still have them: a copy that is still the same is sealed in its place.
-    async fn seal_copy(
-        &self,
-        file: &Arc<Opened>,
-        blob: &Arc<Blob>,
-        sealed: Sum,
-        refused: CommitFailed,
-    ) -> Result<(), VfsError> {
-        tracing::error!(node = %file.node, error = %refused, "the cache disk refused a content; it is copied");
-        let (store, from) = (self.store.clone(), blob.clone());
-        let copy = tokio::task::spawn_blocking(move || store.copy(&from))
-            .await
-            .map_err(std::io::Error::other)??;
-        if sum(copy.clone()).await? != sealed {
-            self.store.remove(copy.id());
-            return Err(refused.into());
-        }
-        let Some((_, ticket)) = self.name(file, &copy, sealed, SystemTime::now()) else {
-            return Ok(());
-        };
-        file.set_source(Source::Sealed(copy));
-        Ok(ticket.durable().await?)
     }
 
     /// Changes size and times as they are shown; not those of a newer content of the drive's.

@@ -20,6 +20,7 @@ mod outdated;
 mod overlap;
 mod parked;
 mod power;
+mod refused;
 mod remote;
 mod room;
 mod shared;

@@ -2,6 +2,7 @@
 
 use super::super::disk::{Allocation, Host};
 use super::*;
+use crate::vfs::tests::fragile_disk::{Fault, FragileDisk, Trouble};
 use std::os::unix::fs::PermissionsExt as _;
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -231,4 +232,25 @@ fn a_quarantined_content_keeps_its_bytes_and_its_reason() {
 fn the_disk_has_room() {
     let (_dir, store) = store();
     assert!(store.free_bytes().unwrap() > 0);
+}
+
+#[test]
+fn a_file_whose_lost_bytes_a_barrier_of_the_whole_disk_told_of_is_not_called_durable_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FragileDisk::over(dir.path(), "boot");
+    let store = Store::open(dir.path(), disk.clone()).unwrap();
+    let written = || put(&store, b"bytes");
+    let other = written();
+    let group = [written(), written(), written()];
+    let ids: Vec<_> = group.iter().map(|blob| blob.id()).collect();
+    disk.fail(Fault::Once(disk.calls()), Trouble::Broken);
+    let refused = store.make_durable(&ids);
+    assert_eq!(refused.len(), 3, "{refused:?}");
+    // Nobody asked about that one, and the kernel has told of it all the same.
+    let later = [other.id(), written().id(), written().id()];
+    let refused = store.make_durable(&later);
+    let refused: Vec<_> = refused.iter().map(|(id, _)| *id).collect();
+    assert_eq!(refused, [other.id()]);
+    let refused = store.make_durable(&later);
+    assert_eq!(refused.len(), 1, "{refused:?}");
 }

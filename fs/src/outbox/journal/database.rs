@@ -5,10 +5,11 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::pages::Pages;
+use super::pages::{Pages, Refused, write_again};
 use super::{JournalError, Recovered};
 use crate::content::Disk;
 use crate::tree::{Batch, ContentId, Grave, Node, NodeId, Seal, decode, encode};
@@ -37,6 +38,7 @@ pub(super) struct Tables {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     database: Option<Database>,
+    refused: Refused,
 }
 
 /// What one transaction writes.
@@ -63,13 +65,24 @@ impl Tables {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
         let file = disk.open(path, &options).map_err(io)?;
-        let mut database = database_in(file, &disk).map_err(|error| broken(path, error))?;
+        let refused = Refused::default();
+        let mut builder = builder();
+        let repaired = Arc::new(AtomicBool::new(false));
+        let repairs = repaired.clone();
+        builder.set_repair_callback(move |_| repairs.store(true, Ordering::Release));
+        let database = database_in(&builder, file, &disk, &refused);
+        let mut database = database.map_err(|error| broken(path, error))?;
         // All of it is read next anyhow, and a flipped bit must not pass for a name or a size.
         if !database
             .check_integrity()
             .map_err(|error| broken(path, error))?
         {
             tracing::warn!(journal = %path.display(), "the journal was not as it should be, and is mended");
+        }
+        if repaired.load(Ordering::Acquire) {
+            // It was not closed, and nobody knows why: the disk may have refused what memory still has.
+            let file = disk.open(path, &options).map_err(io)?;
+            write_again(&*disk, &file).map_err(io)?;
         }
         // The name of a new database has to survive a power cut, too.
         let dir = path.parent().unwrap_or(Path::new("/"));
@@ -79,6 +92,7 @@ impl Tables {
             disk,
             path: path.to_owned(),
             database: Some(database),
+            refused,
         })
     }
 
@@ -126,7 +140,7 @@ impl Tables {
             // It had tables: a new one in its place would be without what they say.
             return Err(redb::Error::Corrupted("the file is empty".into()));
         }
-        database_in(file, &self.disk)
+        database_in(&builder(), file, &self.disk, &self.refused)
     }
 
     fn try_write(&mut self, write: &Write<'_>) -> Result<(), redb::Error> {
@@ -184,10 +198,19 @@ impl Tables {
     }
 }
 
-fn database_in(file: File, disk: &Arc<dyn Disk>) -> Result<Database, redb::Error> {
+fn builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    Ok(builder.create_with_backend(Pages::of(file, disk.clone())?)?)
+    builder
+}
+
+fn database_in(
+    builder: &Builder,
+    file: File,
+    disk: &Arc<dyn Disk>,
+    refused: &Refused,
+) -> Result<Database, redb::Error> {
+    Ok(builder.create_with_backend(Pages::of(file, disk.clone(), refused.clone())?)?)
 }
 
 fn broken(path: &Path, error: impl Into<redb::Error>) -> JournalError {

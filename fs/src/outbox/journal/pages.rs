@@ -1,14 +1,19 @@
 //! The database's file, by way of the [`Disk`] that all of the state goes through.
+//!
+//! A barrier that fails drops what it was about, and the next one does not tell: whoever goes on with the file as it
+//! can be read would build on pages that no power cut leaves there. So everything is written once more first.
 
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
 
 use crate::content::Disk;
+use crate::content::hash::PIECE;
 
 /// One file, as redb wants it. Its locks are redb's own.
 #[derive(Debug)]
@@ -16,13 +21,43 @@ pub(super) struct Pages {
     disk: Arc<dyn Disk>,
     file: File,
     locks: FileBackend,
+    refused: Refused,
 }
 
+/// Whether the disk has refused bytes of the file, over all times that it was opened.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refused(Arc<AtomicBool>);
+
 impl Pages {
-    pub(super) fn of(file: File, disk: Arc<dyn Disk>) -> Result<Self, DatabaseError> {
+    pub(super) fn of(
+        file: File,
+        disk: Arc<dyn Disk>,
+        refused: Refused,
+    ) -> Result<Self, DatabaseError> {
         let locks = FileBackend::new(file.try_clone()?)?;
-        Ok(Self { disk, file, locks })
+        let pages = Self {
+            disk,
+            file,
+            locks,
+            refused,
+        };
+        if pages.refused.0.load(Ordering::Acquire) {
+            write_again(&*pages.disk, &pages.file)?;
+            pages.refused.0.store(false, Ordering::Release);
+        }
+        Ok(pages)
     }
+}
+
+/// Writes all bytes of a file once more, and brings them to the disk.
+pub(super) fn write_again(disk: &dyn Disk, file: &File) -> io::Result<()> {
+    let (mut piece, mut at) = (Vec::with_capacity(PIECE), 0);
+    while disk.read(file, &mut piece, at)? > 0 {
+        disk.write_at(file, &piece, at)?;
+        at += piece.len() as u64;
+        piece.clear();
+    }
+    disk.sync_file(file)
 }
 
 impl StorageBackend for Pages {
@@ -39,7 +74,8 @@ impl StorageBackend for Pages {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.disk.sync_file(&self.file)
+        let synced = self.disk.sync_file(&self.file);
+        synced.inspect_err(|_| self.refused.0.store(true, Ordering::Release))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

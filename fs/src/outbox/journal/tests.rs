@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::content::Host;
 use crate::tree::{Generation, Held, Kind, Place, QuickXorHash, encode};
+use crate::vfs::tests::fragile_disk::{Call, Fault, FragileDisk, Left, Trouble};
 
 /// Contents that are only counted, and that the disk refuses on demand.
 #[derive(Default)]
@@ -281,4 +282,51 @@ async fn what_is_in_the_database_is_not_taken_from_the_log_again() {
     journal.commit(gone).durable().await.unwrap();
     let (_journal, found) = desk.killed().open_for(Durability::Fsync);
     assert!(found.nodes.is_empty());
+}
+
+/// A journal on a disk of which all barriers are known.
+fn open_on(dir: &Path, disk: &Arc<FragileDisk>) -> (Journal, Recovered) {
+    let path = dir.join("journal.redb");
+    Journal::open(
+        &path,
+        Durability::Close,
+        Arc::<Shelf>::default(),
+        disk.clone(),
+    )
+    .unwrap()
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_after_a_barrier_that_failed_survives_a_power_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FragileDisk::over(dir.path(), "boot");
+    let (journal, _) = open_on(dir.path(), &disk);
+    let (first, second) = (node(2, "first"), node(3, "second"));
+    disk.fail(Fault::Each(Call::SyncFile), Trouble::Broken);
+    journal.commit(writes(&first)).durable().await.unwrap_err();
+    disk.heal();
+    while journal.commit(writes(&second)).durable().await.is_err() {}
+    let left = tempfile::tempdir().unwrap();
+    disk.now().lay(Left::LEAST, left.path());
+    let (_, recovered) = open_on(left.path(), &FragileDisk::over(left.path(), "next"));
+    let names = recovered.nodes.into_keys().collect::<Vec<_>>();
+    assert_eq!(names, [first.id, second.id]);
+}
+
+#[tokio::test]
+async fn what_a_start_finds_in_memory_alone_survives_a_power_cut_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FragileDisk::over(dir.path(), "boot");
+    let (journal, _) = open_on(dir.path(), &disk);
+    let found = node(2, "found");
+    journal.commit(writes(&found)).durable().await.unwrap();
+    let killed = tempfile::tempdir().unwrap();
+    disk.now().lay(Left::MOST, killed.path());
+    let disk = FragileDisk::over(killed.path(), "boot");
+    disk.forget_barriers("journal.redb", true);
+    let (_again, _) = open_on(killed.path(), &disk);
+    let left = tempfile::tempdir().unwrap();
+    disk.now().lay(Left::LEAST, left.path());
+    let (_, recovered) = open_on(left.path(), &FragileDisk::over(left.path(), "next"));
+    assert_eq!(recovered.nodes.into_keys().collect::<Vec<_>>(), [found.id]);
 }

@@ -82,6 +82,8 @@ pub(crate) enum Fault {
     Once(usize),
     /// This call, and all later ones of its like, until somebody [heals](FragileDisk::heal) the disk.
     From(usize),
+    /// All calls of a kind, until then.
+    Each(Call),
 }
 
 /// How it goes wrong.
@@ -500,6 +502,7 @@ impl State {
         let struck = match fault {
             Fault::Once(at) => number == at,
             Fault::From(at) => number >= at,
+            Fault::Each(kind) => call == kind,
         };
         (struck && trouble.strikes(call)).then_some(trouble)
     }
