@@ -12,6 +12,7 @@ mod tests;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -71,6 +72,7 @@ pub struct Fill {
     work: Arc<Work>,
     /// The fetches; they end when the fill is dropped.
     tasks: Mutex<JoinSet<()>>,
+    claimed: AtomicBool,
 }
 
 /// What the fill shares with its tasks.
@@ -181,6 +183,7 @@ impl Fill {
         Ok(Arc::new(Self {
             work: Arc::new(work),
             tasks: Mutex::default(),
+            claimed: AtomicBool::new(false),
         }))
     }
 
@@ -240,6 +243,21 @@ impl Fill {
             }
             Phase::Filling | Phase::Finishing(_) => None,
         }
+    }
+
+    /// Whether a read would find all its bytes here.
+    #[must_use]
+    pub fn holds(&self, offset: u64, len: usize) -> bool {
+        let state = self.work.state.lock();
+        state
+            .held
+            .contains(Span::at(offset, len as u64).before(state.size))
+    }
+
+    /// Says that the caller takes the complete content over: `true` for the first one alone.
+    #[must_use]
+    pub fn claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::AcqRel)
     }
 
     /// How many bytes are here.

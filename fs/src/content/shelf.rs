@@ -105,6 +105,11 @@ impl Shelf {
         self.leaf(id).join(format!("{:016x}{FILL}", id.0))
     }
 
+    /// Where it is moved to when it is damaged. Numbers are never given again, so that it has this name alone.
+    pub(super) fn quarantine_path(&self, id: ContentId) -> PathBuf {
+        self.quarantine.join(format!("{:016x}", id.0))
+    }
+
     /// Makes a new file; its directory too, when it is the first in it.
     pub(super) fn make(&self, path: &Path) -> io::Result<File> {
         let options = {

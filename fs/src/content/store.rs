@@ -236,6 +236,13 @@ impl Store {
         Ok(moved)
     }
 
+    /// Where a content stands that was moved aside before.
+    #[must_use]
+    pub fn quarantined(&self, id: ContentId) -> Option<PathBuf> {
+        let moved = self.shelf.quarantine_path(id);
+        moved.exists().then_some(moved)
+    }
+
     /// The same for another file of the state.
     ///
     /// # Errors

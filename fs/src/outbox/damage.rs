@@ -56,9 +56,13 @@ pub fn proven(
 pub fn put_aside(store: &Store, content: ContentId, what: &str) -> String {
     match store.quarantine(content, what) {
         Ok(kept) => format!("{what}; what is left of it is in {}", kept.display()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            format!("{what}; nothing is left of it")
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match store.quarantined(content) {
+            Some(kept) => format!(
+                "{what}: it was damaged, and what is left is in {}",
+                kept.display()
+            ),
+            None => format!("{what}; nothing is left of it"),
+        },
         Err(error) => format!("{what}, and it cannot be put aside: {error}"),
     }
 }

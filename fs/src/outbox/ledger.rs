@@ -2,7 +2,8 @@
 //!
 //! Whoever changes the tree does it here: one short lock, one batch of rows handed to the
 //! committer in the order of the lock, one ticket to wait on after the lock is gone. Nothing
-//! waits and nothing is read or written while the lock is held.
+//! waits for the disk or the network while the lock is held; with `durability = "fsync"`, one
+//! `write(2)` puts the change into the log, in that order.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::DerefMut;

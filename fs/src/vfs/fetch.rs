@@ -247,7 +247,7 @@ impl Vfs {
         offset: u64,
         len: usize,
     ) -> Result<(Bytes, Option<Arc<Blob>>), VfsError> {
-        if fill.is_complete().is_none() {
+        if !fill.holds(offset, len) {
             self.room_to_fetch(fill.size().min(CAP)).await?;
         }
         let reading = fill.read(offset, len, &mut ahead.lock());
@@ -259,8 +259,11 @@ impl Vfs {
             }
         };
         let whole = fill.is_complete();
-        if let Some(blob) = &whole {
-            self.adopt(id, generation, blob).await;
+        if let Some(blob) = whole.clone().filter(|_| fill.claim()) {
+            // It is read to the end first, which takes longer than any reader waits.
+            let this = self.clone();
+            self.tasks
+                .spawn(async move { this.adopt(id, generation, &blob).await });
         }
         Ok((bytes, whole))
     }

@@ -62,7 +62,9 @@ impl Vfs {
     where
         F: Future<Output = Result<T, VfsError>> + Send,
     {
-        let mut until = None;
+        let (mut until, mut has_looked) = (None, false);
+        // One waits for all: who comes next, perhaps from behind the same gate, hears it at once.
+        let is_told = self.room.refusing.load(Ordering::Acquire);
         let mut full = VfsError::from(io::Error::from_raw_os_error(libc::ENOSPC));
         loop {
             if self.has_room(bytes) {
@@ -78,7 +80,7 @@ impl Vfs {
             }
             let patience = self.config.patience;
             let until = *until.get_or_insert_with(|| Instant::now() + patience);
-            if Instant::now() >= until {
+            if Instant::now() >= until || (is_told && has_looked) {
                 if !self.room.refusing.swap(true, Ordering::AcqRel) {
                     tracing::error!(
                         "the cache disk is full of what the drive does not have yet: writes are \
@@ -88,7 +90,10 @@ impl Vfs {
                 return Err(full);
             }
             let _late = timeout_at(until, self.make_room()).await;
-            sleep((patience / LOOKS).min(until - Instant::now())).await;
+            has_looked = true;
+            if !is_told {
+                sleep((patience / LOOKS).min(until - Instant::now())).await;
+            }
         }
     }
 

@@ -67,8 +67,16 @@ async fn a_flipped_bit_is_found_at_the_first_open_after_a_start() {
     flip(&rig, seen);
     assert_eq!(rig.get(root, "seen").await.unwrap(), b"saen");
 
+    // Whoever looks again, or tries to send it, still hears where it is.
     let again = rig.get(root, "unsent").await.unwrap_err();
-    assert!(matches!(again, VfsError::Damaged(_)), "{again:?}");
+    assert!(
+        matches!(&again, VfsError::Damaged(why) if why.contains("/quarantine/")),
+        "{again:?}"
+    );
+    rig.outbox.retry(None);
+    rig.drain().await;
+    let parked = &rig.vfs.status().parked[0].why;
+    assert!(parked.contains("/quarantine/"), "{parked}");
     rig.put(root, "unsent", b"written anew").await;
     assert!(rig.vfs.status().parked.is_empty());
     rig.drain().await;

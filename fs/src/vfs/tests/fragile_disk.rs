@@ -347,6 +347,7 @@ struct State {
     calls: usize,
     /// How many bytes of contents it still takes, where that has an end.
     room: Option<u64>,
+    asked_for_room: usize,
     fault: Option<(Fault, Trouble)>,
     struck: Vec<Call>,
     watch: Option<Watch>,
@@ -374,6 +375,7 @@ impl FragileDisk {
         let mut state = State {
             calls: 0,
             room: None,
+            asked_for_room: 0,
             fault: None,
             struck: Vec::new(),
             watch: None,
@@ -445,6 +447,11 @@ impl FragileDisk {
     /// From now on contents of so many bytes fit, and what is removed makes room for others.
     pub(crate) fn set_room(&self, bytes: u64) {
         self.state.lock().room = Some(bytes);
+    }
+
+    /// How often somebody has asked how much room there is.
+    pub(crate) fn asked_for_room(&self) -> usize {
+        self.state.lock().asked_for_room
     }
 
     /// Nothing goes wrong any more. What has.
@@ -738,7 +745,11 @@ impl Disk for FragileDisk {
     }
 
     fn free(&self, dir: &Path) -> io::Result<u64> {
-        let room = self.state.lock().room;
+        let room = {
+            let mut state = self.state.lock();
+            state.asked_for_room += 1;
+            state.room
+        };
         room.map_or_else(|| Host.free(dir), Ok)
     }
 

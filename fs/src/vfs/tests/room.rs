@@ -114,3 +114,39 @@ async fn what_the_journal_does_not_know_to_be_on_the_drive_is_not_given_up() {
     rig.drain().await;
     assert_eq!(rig.vfs.evict(later).0.len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_of_one_file_wait_for_room_together_and_not_one_after_the_other() {
+    let (rig, disk) = narrow(100_000).await;
+    let made = rig.vfs.create(NodeId::ROOT, "a", 0o644, WRITE, false).await;
+    let (_, handle) = made.unwrap();
+    let before = disk.asked_for_room();
+    let data = Bytes::from(vec![1; 200_000]);
+    let writers = (0..20).map(|_| rig.vfs.write(handle, 0, data.clone()));
+    for refused in futures_util::future::join_all(writers).await {
+        assert!(refused.unwrap_err().is_full());
+    }
+    let looks = disk.asked_for_room() - before;
+    // Each looks twice, and makes room in between, which looks, too; the first one for as long as anybody waits.
+    assert!(looks < 20 * 3 + 40, "{looks}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_here_of_a_large_file_is_read_while_the_disk_is_full() {
+    let (rig, disk) = narrow(64 << 20).await;
+    let large = vec![7; 40 << 20];
+    rig.drive.put(ROOT, "large", &large);
+    let node = rig.vfs.lookup(NodeId::ROOT, "large").await.unwrap().node;
+    let handle = rig.vfs.open(node, READ).await.unwrap();
+    assert_eq!(rig.vfs.read(handle, 0, 4096).await.unwrap(), large[..4096]);
+    disk.set_room(0);
+    // Until what was granted before is used up.
+    let elsewhere = async |at: usize| rig.vfs.read(handle, at as u64, 4096).await;
+    let mut at = 16 << 20;
+    while elsewhere(at).await.is_ok() {
+        at += 4 << 20;
+    }
+    let refused = elsewhere(at).await.unwrap_err();
+    assert!(refused.is_full(), "{refused:?}");
+    assert_eq!(rig.vfs.read(handle, 0, 4096).await.unwrap(), large[..4096]);
+}
