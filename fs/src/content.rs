@@ -12,6 +12,7 @@ pub mod eviction;
 pub mod fill;
 pub mod hash;
 pub mod intents;
+mod lease;
 pub mod line;
 pub mod readahead;
 mod refused;

@@ -4,9 +4,9 @@
 //! unmounts; `operations` decodes each request, asks `vfs`, and answers through `answer`;
 //! `invalidate` tells the kernel what it may no longer remember.
 //!
-//! This is the fallback of design 5.3: every OPEN is answered by us, reads and writes come to us,
-//! and the kernel keeps what it read. It needs no privilege beyond the mount itself, and promises
-//! the same.
+//! Where the kernel can, it reads complete files by itself (`passing`). Else this is the fallback of design 5.3: reads
+//! and writes come to us, and the kernel keeps what it read, which needs no privilege beyond the mount itself, and
+//! promises the same.
 
 mod answer;
 mod attributes;
@@ -14,7 +14,9 @@ mod decode;
 mod errno;
 mod folders;
 mod invalidate;
+mod opened;
 mod operations;
+mod passing;
 mod place;
 mod reply;
 mod session;

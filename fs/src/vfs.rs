@@ -23,12 +23,13 @@ mod seal;
 mod status;
 #[cfg(test)]
 pub(crate) mod tests;
+mod through;
 mod types;
 mod withheld;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -45,6 +46,8 @@ pub use self::recover::{Recovery, StartError, recover};
 pub use self::room::PATIENCE;
 use self::room::Room;
 pub use self::status::{ParkedChange, Status};
+use self::through::Scratch;
+pub use self::through::Through;
 pub use self::types::{Attr, Listed, OpenMode, RenameFlags, SetAttr, Space};
 pub use self::withheld::{Decision, baseline_of_root, tell_of_withheld};
 use crate::content::intents::Intents;
@@ -95,6 +98,8 @@ pub struct Vfs {
     room: Room,
     quota: Mutex<Option<Quota>>,
     next_handle: AtomicU64,
+    /// The kernel can read files by itself.
+    passes: AtomicBool,
     /// Work that goes on after a call has been answered.
     tasks: TaskTracker,
     /// Held for reading while a listing is fetched and applied, for writing while a delta round
@@ -107,6 +112,8 @@ pub struct Vfs {
 struct Table {
     handles: HashMap<HandleId, Arc<opened::Handle>>,
     files: HashMap<NodeId, Arc<Opened>>,
+    /// Those that applications write to by themselves.
+    scratches: HashSet<NodeId>,
 }
 
 impl Table {
@@ -120,6 +127,12 @@ impl Table {
         for file in self.files.values() {
             if matches!(file.source(), Source::Sealed(blob) if blob.id() == content) {
                 file.set_source(source.clone());
+            }
+            if let (Some(scratch), Source::Sealed(copy)) = (file.scratch(), source)
+                && scratch.sealed == content
+            {
+                let sealed = copy.id();
+                file.set_scratch(Some(Scratch { sealed, ..scratch }));
             }
         }
     }
@@ -151,6 +164,7 @@ impl Vfs {
             room: Room::default(),
             quota: Mutex::default(),
             next_handle: AtomicU64::new(1),
+            passes: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             remote: Arc::default(),
         })

@@ -5,6 +5,7 @@ mod messages;
 mod names;
 mod notify;
 mod parked;
+mod passthrough;
 mod programs;
 mod push;
 mod remote;

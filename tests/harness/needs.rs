@@ -10,6 +10,8 @@ pub enum Need {
     Root,
     /// `/dev/fuse`.
     Fuse,
+    /// A kernel that reads and writes files by itself: Linux 6.9.
+    Passthrough,
     /// Loop devices, to mount a disk of one's own.
     Loop,
     /// A program on the path.
@@ -21,6 +23,13 @@ impl Need {
         match self {
             Self::Root => rustix::process::geteuid().is_root(),
             Self::Fuse => Path::new("/dev/fuse").exists(),
+            Self::Passthrough => {
+                let uname = rustix::system::uname();
+                let release = uname.release().to_string_lossy().into_owned();
+                let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+                let mut number = || numbers.next()?.parse::<u32>().ok();
+                (number(), number()) >= (Some(6), Some(9))
+            }
             Self::Loop => Path::new("/dev/loop-control").exists(),
             Self::Program(name) => Command::new(name)
                 .arg("--version")

@@ -5,14 +5,16 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::disk::Allocation;
 use super::hash::{PIECE, QuickXor, each_piece};
+use super::lease::is_at_rest;
 use super::shelf::Shelf;
 use crate::threads::atomic::{AtomicBool, Ordering};
 use crate::tree::{ContentId, QuickXorHash};
@@ -22,6 +24,8 @@ use crate::tree::{ContentId, QuickXorHash};
 pub struct Blob {
     id: ContentId,
     file: Arc<File>,
+    /// It was made here. Others are open for reading, so that we can ask whether anybody writes.
+    writable: bool,
     shelf: Arc<Shelf>,
     /// The name is known to be on the disk for good.
     name_durable: AtomicBool,
@@ -37,10 +41,11 @@ pub struct Stamp {
 }
 
 impl Blob {
-    pub(super) fn new(id: ContentId, file: File, shelf: Arc<Shelf>) -> Arc<Self> {
+    pub(super) fn new(id: ContentId, file: File, writable: bool, shelf: Arc<Shelf>) -> Arc<Self> {
         Arc::new(Self {
             id,
             file: Arc::new(file),
+            writable,
             shelf,
             name_durable: AtomicBool::new(false),
         })
@@ -77,12 +82,21 @@ impl Blob {
         Ok(bytes.into())
     }
 
+    /// A descriptor to write by: for a moment, where the content was not made here.
+    fn with_writable<T>(&self, work: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+        if self.writable {
+            return work(&self.file);
+        }
+        work(&again(&self.file, true)?)
+    }
+
     /// Writes all bytes.
     ///
     /// # Errors
     /// The disk fails or is full; some of the bytes may stand.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.shelf.disk().write_at(&self.file, bytes, offset)
+        let disk = self.shelf.disk();
+        self.with_writable(|file| disk.write_at(file, bytes, offset))
     }
 
     /// Length in bytes.
@@ -113,12 +127,34 @@ impl Blob {
         })
     }
 
+    /// Marks that everything was seen that was written so far: from now on any write shows by the
+    /// [stamp](Self::stamp), which is returned. It is a moment older than the last write, and so older than what any
+    /// later one sets, however coarse the clock of the disk is.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn mark(&self) -> io::Result<SystemTime> {
+        let modified = self.file.metadata()?.modified()?;
+        let mark = modified - Duration::from_nanos(1);
+        self.file.set_modified(mark)?;
+        Ok(mark)
+    }
+
+    /// Whether nobody can write to it any more, by a descriptor or a mapping. Only of one that was
+    /// [opened](super::Store::open_anew) anew.
+    ///
+    /// # Errors
+    /// The filesystem cannot tell.
+    pub fn is_at_rest(&self) -> io::Result<bool> {
+        is_at_rest(&self.file)
+    }
+
     /// Cuts the file, or extends it with zeros.
     ///
     /// # Errors
     /// The disk fails.
     pub fn set_len(&self, len: u64) -> io::Result<()> {
-        self.shelf.disk().set_len(&self.file, len)
+        self.with_writable(|file| self.shelf.disk().set_len(file, len))
     }
 
     /// Reserves or empties a range of it.
@@ -126,7 +162,8 @@ impl Blob {
     /// # Errors
     /// The disk is full, or its filesystem cannot do that.
     pub fn allocate(&self, range: Allocation, offset: u64, len: u64) -> io::Result<()> {
-        self.shelf.disk().allocate(&self.file, range, offset, len)
+        let disk = self.shelf.disk();
+        self.with_writable(|file| disk.allocate(file, range, offset, len))
     }
 
     /// Writes the bytes that it has once more, so that the next barrier is about all of them.
@@ -139,15 +176,17 @@ impl Blob {
 
     /// Writes all bytes to another one, or to itself.
     pub(super) fn write_to(&self, other: &Self) -> io::Result<()> {
-        let mut at = 0;
-        loop {
-            let piece = self.read_at(at, PIECE)?;
-            if piece.is_empty() {
-                return Ok(());
+        other.with_writable(|file| {
+            let mut at = 0;
+            loop {
+                let piece = self.read_at(at, PIECE)?;
+                if piece.is_empty() {
+                    return Ok(());
+                }
+                self.shelf.disk().write_at(file, &piece, at)?;
+                at += piece.len() as u64;
             }
-            other.write_at(at, &piece)?;
-            at += piece.len() as u64;
-        }
+        })
     }
 
     /// Waits until the bytes, and the name they stand under, are on the disk for good. Where the disk has
@@ -225,6 +264,12 @@ impl Blob {
             tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished fetch");
         }
     }
+}
+
+/// Another description of an open file, whether it has a name or not.
+pub(super) fn again(file: &File, write: bool) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).write(write).open(path)
 }
 
 /// Why a content is not safe.

@@ -9,7 +9,7 @@ mod schedules;
 #[cfg(test)]
 mod tests;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use super::blob::Blob;
-use super::blob::refused_before;
+use super::blob::{again, refused_before};
 use super::disk::Disk;
 use super::refused::Refused;
 use super::shelf::{Seen, Shelf};
@@ -97,7 +97,7 @@ impl Store {
     pub fn create(&self) -> io::Result<Arc<Blob>> {
         let id = self.next();
         let file = self.shelf.make(&self.shelf.path(id))?;
-        let blob = Blob::new(id, file, Arc::clone(&self.shelf));
+        let blob = Blob::new(id, file, true, Arc::clone(&self.shelf));
         blob.register();
         Ok(blob)
     }
@@ -106,7 +106,7 @@ impl Store {
     pub(super) fn create_fill(&self) -> io::Result<Arc<Blob>> {
         let id = self.next();
         let file = self.shelf.make(&self.shelf.fill_path(id))?;
-        Ok(Blob::new(id, file, Arc::clone(&self.shelf)))
+        Ok(Blob::new(id, file, true, Arc::clone(&self.shelf)))
     }
 
     /// Opens a content. All who hold it share one descriptor.
@@ -120,12 +120,9 @@ impl Store {
         }
         let file = self.shelf.disk().open(
             &self.shelf.path(id),
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .custom_flags(libc::O_NOFOLLOW),
+            OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW),
         )?;
-        let blob = Blob::new(id, file, Arc::clone(&self.shelf));
+        let blob = Blob::new(id, file, false, Arc::clone(&self.shelf));
         // Somebody may have been quicker. What loses is dropped after the lock, which its own
         // drop takes.
         let mut open = self.shelf.open.lock();
@@ -134,6 +131,18 @@ impl Store {
             return Ok(first);
         }
         open.insert(id, Arc::downgrade(&blob));
+        Ok(blob)
+    }
+
+    /// Opens a content once more, for reading only, also one that was removed since: from now on this is what others
+    /// share.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn open_anew(&self, id: ContentId, file: &File) -> io::Result<Arc<Blob>> {
+        let file = again(file, false)?;
+        let blob = Blob::new(id, file, false, Arc::clone(&self.shelf));
+        blob.register();
         Ok(blob)
     }
 
@@ -255,6 +264,15 @@ impl Store {
     #[must_use]
     pub fn place(&self, id: ContentId) -> Option<PathBuf> {
         Some(self.shelf.path(id)).filter(|path| path.exists())
+    }
+
+    /// The magic number of the filesystem that the contents are on (`statfs(2)`).
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn filesystem(&self) -> io::Result<u64> {
+        let on = rustix::fs::statfs(self.shelf.root())?;
+        Ok(u64::try_from(on.f_type).unwrap_or_default())
     }
 
     /// Space on the disk that we may still use.

@@ -21,7 +21,7 @@ use fuser::{
 
 use super::answer::Answers;
 use super::decode;
-use super::reply::{GENERATION, Replies, done, note, note_of_node};
+use super::reply::{Replies, done, note, note_of_node};
 use super::session::negotiate;
 use crate::vfs::{HandleId, NodeId, SetAttr, VfsError};
 
@@ -29,6 +29,8 @@ use crate::vfs::{HandleId, NodeId, SetAttr, VfsError};
 pub(super) struct Operations {
     pub(super) replies: Arc<Replies>,
     pub(super) answers: Answers,
+    /// How many filesystems may stand on each other where the kernel reads files by itself; none: it does not.
+    pub(super) depth: Option<u32>,
 }
 
 impl Operations {
@@ -51,7 +53,7 @@ macro_rules! refuse {
 
 impl Filesystem for Operations {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        negotiate(config);
+        negotiate(config, self.depth);
         Ok(())
     }
 
@@ -203,8 +205,8 @@ impl Filesystem for Operations {
         let (io, open) = (self.replies.clone(), decode::open_mode(flags));
         let node = NodeId(ino.0);
         self.answers.run(async move {
-            match io.vfs.open(node, open).await {
-                Ok(handle) => reply.opened(FileHandle(handle.0), io.open_flags(node, open)),
+            match io.open(node, open).await {
+                Ok(opened) => io.opened(reply, opened).await,
                 Err(error) => reply.error(note_of_node(&error)),
             }
         });
@@ -227,21 +229,9 @@ impl Filesystem for Operations {
             flags & libc::O_EXCL != 0,
         );
         self.answers.run(async move {
-            let new = io.vfs.create(parent, &name, mode, open, exclusive).await;
-            let (attr, handle) = match new {
-                Ok(new) => new,
-                Err(error) => return reply.error(note(&error)),
-            };
-            match io.belongs_to(attr, owner).await {
-                Ok(attr) => io.memory.send(came, |ttl| {
-                    let flags = io.open_flags(attr.node, open);
-                    let shown = io.appearance.show(&attr);
-                    reply.created(&ttl, &shown, GENERATION, FileHandle(handle.0), flags);
-                }),
-                Err(error) => {
-                    io.vfs.release(handle).await;
-                    reply.error(note(&error));
-                }
+            match io.create(parent, &name, mode, open, exclusive, owner).await {
+                Ok((attr, opened)) => io.created(reply, came, &attr, opened).await,
+                Err(error) => reply.error(note(&error)),
             }
         });
     }

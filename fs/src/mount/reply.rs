@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    Errno, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyStatfs,
+    Errno, FileType, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyStatfs,
 };
 
 use super::Appearance;
@@ -72,20 +72,6 @@ impl Replies {
             }
             Err(error) => reply.error(note_of_node(&error)),
         }
-    }
-
-    /// What the kernel may do with an open file. Where passthrough is to be had, this is where a
-    /// file will be told apart by whether it is complete.
-    pub(super) fn open_flags(&self, node: NodeId, open: OpenMode) -> FopenFlags {
-        let mut flags = FopenFlags::empty();
-        if self.memory.keeps_pages(node) {
-            flags |= FopenFlags::FOPEN_KEEP_CACHE;
-        }
-        if !open.write && !open.truncate {
-            // There is nothing to seal when a reader closes.
-            flags |= FopenFlags::FOPEN_NOFLUSH;
-        }
-        flags
     }
 
     /// Makes a file without opening it, as `mknod` does; durable when this returns.

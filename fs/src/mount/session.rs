@@ -23,8 +23,8 @@ use super::invalidate::KernelMemory;
 use super::operations::Operations;
 use super::place::{Place, PlaceKind, has_helper};
 use super::reply::Replies;
-use super::{Mode, MountError, TYPE, folders};
-use crate::settings::Settings;
+use super::{Mode, MountError, TYPE, folders, passing};
+use crate::settings::{Passthrough, Settings};
 use crate::vfs::Vfs;
 
 /// The largest write that one request carries: the kernel's own limit.
@@ -40,6 +40,7 @@ const ENDING: Duration = Duration::from_secs(5);
 
 /// A mounted filesystem. Dropped, it is taken away from whoever uses it.
 pub struct Mounted {
+    mode: Mode,
     point: PathBuf,
     unmount: Option<Unmount>,
     ended: Ended,
@@ -90,6 +91,11 @@ pub async fn mount(
     let memory: Arc<KernelMemory> = Arc::default();
     vfs.ledger().set_kernel(memory.clone());
     let answers = Answers::new(Handle::current());
+    let depth = match settings.mount.passthrough {
+        Passthrough::Auto => passing::depth(vfs.store()),
+        Passthrough::Off => None,
+    };
+    let passes = vfs.clone();
     let replies = Replies {
         vfs,
         appearance: place.appearance,
@@ -99,6 +105,7 @@ pub async fn mount(
     let operations = Operations {
         replies: Arc::new(replies),
         answers: answers.clone(),
+        depth,
     };
     let wanted = Wanted {
         source: format!("onedrive:{}", settings.drive.root),
@@ -117,8 +124,20 @@ pub async fn mount(
             });
         }
     };
+    let mode = match depth.map(|_| passing::probe(&session, passes.store())) {
+        Some(Ok(())) => {
+            passes.pass_through();
+            Mode::Passthrough
+        }
+        Some(Err(why)) => {
+            tracing::info!(%why, "the kernel does not read files by itself here");
+            Mode::Fallback
+        }
+        None => Mode::Fallback,
+    };
     let (ending, ended) = watch::channel(None);
     let mounted = Mounted {
+        mode,
         point: at,
         unmount: Some(unmount),
         ended: Ended(ended),
@@ -141,7 +160,7 @@ pub async fn mount(
         .name("fuse".into())
         .spawn(serve)
         .map_err(failed)?;
-    tracing::info!(point = %point.display(), mode = %Mode::Fallback, "mounted");
+    tracing::info!(point = %point.display(), %mode, "mounted");
     Ok(mounted)
 }
 
@@ -155,7 +174,7 @@ impl Mounted {
     /// How cached files are read.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        Mode::Fallback
+        self.mode
     }
 
     /// Tells when it is no longer served.
@@ -367,7 +386,7 @@ fn adopt(number: i32) -> io::Result<OwnedFd> {
 /// Not asked for: locks, so that the kernel keeps them among the processes of this machine, as
 /// Lsky Pro needs; the kernel's write-back, which loses what it holds when we crash; killing of
 /// set-id bits and extended `setxattr`, which fuser does not decode.
-pub(super) fn negotiate(config: &mut KernelConfig) {
+pub(super) fn negotiate(config: &mut KernelConfig, depth: Option<u32>) {
     for wanted in [
         InitFlags::FUSE_ATOMIC_O_TRUNC,
         InitFlags::FUSE_DO_READDIRPLUS,
@@ -380,6 +399,9 @@ pub(super) fn negotiate(config: &mut KernelConfig) {
         if let Err(lacking) = config.add_capabilities(wanted) {
             tracing::debug!(?lacking, "the kernel does not offer this");
         }
+    }
+    if let Some(depth) = depth {
+        passing::negotiate(config, depth);
     }
     if let Err(nearest) = config.set_max_write(MAX_WRITE) {
         let _ = config.set_max_write(nearest);

@@ -244,6 +244,8 @@ impl Vfs {
         }
         let others = SetAttr { size: None, ..set };
         if others != SetAttr::default() {
+            // What was written before is not to change these times later.
+            self.look_at_all();
             let now = SystemTime::now();
             let versions = self.config.drive_has_versions;
             let (known, ticket) = self.ledger.change(|books| {
@@ -349,6 +351,9 @@ impl Vfs {
         size: u64,
         has_read: bool,
     ) -> Result<(), VfsError> {
+        if let Some(through) = file.through() {
+            self.begin_scratch(file, &through).await?;
+        }
         let is_live = matches!(file.source(), Source::Live(_));
         if size == 0 && !is_live {
             self.begin_content(file, has_read).await?;

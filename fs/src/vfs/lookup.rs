@@ -77,6 +77,7 @@ impl Vfs {
 
     /// What memory says.
     fn lookup_known(&self, parent: NodeId, name: &str) -> Result<Known, VfsError> {
+        self.look_at_all();
         let books = self.ledger.books();
         let dir = books.tree.node(parent).ok_or(VfsError::NotFound)?;
         if dir.kind != Kind::Directory {
@@ -110,12 +111,11 @@ impl Vfs {
     }
 
     pub(super) fn attr_now(&self, node: NodeId) -> Result<Attr, VfsError> {
-        let pinned = self
-            .table
-            .lock()
-            .files
-            .get(&node)
-            .and_then(|file| file.size());
+        let open = self.table.lock().files.get(&node).cloned();
+        let pinned = open.and_then(|file| {
+            self.look_or_say(&file);
+            file.size()
+        });
         let books = self.ledger.books();
         let mut attr = books.node(node).map(Attr::from).ok_or(VfsError::NotFound)?;
         if let Some(size) = pinned {
@@ -148,6 +148,7 @@ impl Vfs {
     /// It is no folder, or cannot be listed at present.
     pub async fn list(&self, dir: NodeId) -> Result<Vec<Listed>, VfsError> {
         self.know_children(dir).await?;
+        self.look_at_all();
         let books = self.ledger.books();
         Ok(books
             .tree

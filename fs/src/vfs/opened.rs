@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::NodeId;
+use super::through::{Scratch, Through};
 use crate::content::fill::Fill;
 use crate::content::intents::Base;
 use crate::content::readahead::ReadAhead;
@@ -45,9 +46,22 @@ pub(super) struct Opened {
     base: Mutex<Option<Base>>,
     /// The copy beside the drive's version, where what is written here goes since there are two.
     beside: Mutex<Option<NodeId>>,
+    /// What is known of the file that applications write to by themselves.
+    scratch: Mutex<Option<Scratch>>,
+}
+
+/// How those who have it open get at the bytes; the same for all, until the last close.
+enum Way {
+    /// No application has opened it yet.
+    Undecided,
+    /// By asking us.
+    Asking,
+    /// By themselves.
+    Through(Arc<Through>),
 }
 
 struct Inner {
+    way: Way,
     handles: usize,
     /// Handles that may write.
     writers: usize,
@@ -60,6 +74,7 @@ impl Opened {
             node,
             gate: tokio::sync::Mutex::new(()),
             inner: Mutex::new(Inner {
+                way: Way::Undecided,
                 handles: 0,
                 writers: 0,
                 source: Source::Unknown,
@@ -69,7 +84,50 @@ impl Opened {
             promised: AtomicBool::new(false),
             base: Mutex::default(),
             beside: Mutex::default(),
+            scratch: Mutex::default(),
         }
+    }
+
+    /// Decides, at the first open by an application, whether the kernel gets at the bytes by itself, as it `may` where
+    /// all of them are here and sealed; and tells what was decided.
+    pub(super) fn decide(&self, may: bool) -> Option<Arc<Through>> {
+        let mut inner = self.inner.lock();
+        if matches!(inner.way, Way::Undecided) {
+            inner.way = match &inner.source {
+                Source::Sealed(blob) if may => Way::Through(Through::to(blob)),
+                _ => Way::Asking,
+            };
+        }
+        match &inner.way {
+            Way::Through(through) => Some(through.clone()),
+            Way::Undecided | Way::Asking => None,
+        }
+    }
+
+    /// What the kernel reads and writes by itself, if so.
+    pub(super) fn through(&self) -> Option<Arc<Through>> {
+        match &self.inner.lock().way {
+            Way::Through(through) => Some(through.clone()),
+            Way::Undecided | Way::Asking => None,
+        }
+    }
+
+    /// Takes another content to be written, unless the kernel has one open by itself.
+    pub(super) fn begin_live(&self, blob: &Arc<Blob>) -> Result<(), Arc<Through>> {
+        let mut inner = self.inner.lock();
+        if let Way::Through(through) = &inner.way {
+            return Err(through.clone());
+        }
+        inner.source = Source::Live(blob.clone());
+        Ok(())
+    }
+
+    pub(super) fn scratch(&self) -> Option<Scratch> {
+        *self.scratch.lock()
+    }
+
+    pub(super) fn set_scratch(&self, scratch: Option<Scratch>) {
+        *self.scratch.lock() = scratch;
     }
 
     pub(super) fn source(&self) -> Source {

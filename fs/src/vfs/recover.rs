@@ -21,7 +21,8 @@ use crate::outbox::damage::{Flaw, proven, put_aside, take_note};
 use crate::outbox::journal::{Durability, JournalError};
 use crate::outbox::ledger::Ledger;
 use crate::tree::{
-    Batch, ContentId, Generation, Held, Kind, Node, NodeId, Place, Tree, conflict_name,
+    Batch, ContentId, Generation, Held, Kind, Node, NodeId, Place, QuickXorHash, Tree,
+    conflict_name,
 };
 
 /// What a start found.
@@ -252,6 +253,14 @@ impl Start<'_> {
         let copy = self.store.copy(&torn)?;
         copy.sync()?;
         let (size, hash) = copy.quick_xor()?;
+        if self.is_sealed(intent.node, size, hash) {
+            // Nothing was written since.
+            self.store.remove(copy.id());
+            let ((), ticket) = self
+                .ledger
+                .change(|books| books.tree.discard(intent.content));
+            return ticket.wait().map_err(std::io::Error::other);
+        }
         let written = torn.stamp()?.modified;
         let now = self.now;
         let (saved, ticket) = self.ledger.change(|books| {
@@ -317,6 +326,13 @@ impl Start<'_> {
         }
     }
 
+    /// Whether a node holds these bytes already.
+    fn is_sealed(&self, node: NodeId, size: u64, hash: QuickXorHash) -> bool {
+        let books = self.ledger.books();
+        let held = books.tree.node(node).and_then(|node| node.held.as_ref());
+        held.is_some_and(|held| (held.size, held.hash) == (size, Some(hash)))
+    }
+
     fn set_aside(&mut self, intent: &Intent) -> std::io::Result<()> {
         let why = format!(
             "{} was being written when the machine went down",
@@ -325,11 +341,13 @@ impl Start<'_> {
         match self.store.load(intent.content) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
-            Ok(blob) if blob.len()? == 0 => {
-                self.store.remove(intent.content);
-                return Ok(());
+            Ok(blob) => {
+                let (size, hash) = blob.quick_xor()?;
+                if size == 0 || self.is_sealed(intent.node, size, hash) {
+                    self.store.remove(intent.content);
+                    return Ok(());
+                }
             }
-            Ok(_) => {}
         }
         let kept = self.store.quarantine(intent.content, &why)?;
         self.report

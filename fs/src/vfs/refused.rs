@@ -73,28 +73,28 @@ impl Vfs {
 
     /// Copies what an open file has sealed, if the disk has refused it. Under the gate.
     pub(super) async fn keep(&self, file: &Opened) -> Result<(), VfsError> {
-        let Source::Sealed(blob) = file.source() else {
-            return Ok(());
+        let content = match (file.scratch(), file.source()) {
+            (Some(scratch), _) => scratch.sealed,
+            (None, Source::Sealed(blob)) => blob.id(),
+            (None, Source::Unknown | Source::Live(_) | Source::Partial(..)) => return Ok(()),
         };
-        let content = blob.id();
         if !self.store.refused().has(content) {
             return Ok(());
         }
-        let owner = {
-            let books = self.ledger.books();
-            let holds = |id: &NodeId| {
-                let held = books.node(*id).and_then(|node| node.held.as_ref());
-                held.is_some_and(|held| held.content == content)
-            };
-            [Some(file.node), file.beside()]
-                .into_iter()
-                .flatten()
-                .find(holds)
-        };
-        match owner {
-            Some(owner) => self.copy_refused_of(owner, content).await,
+        match self.owner_of(file, content) {
+            Some((owner, _)) => self.copy_refused_of(owner, content).await,
             None => Ok(()), // a newer one has taken its place
         }
+    }
+
+    /// Which node holds a content of an open file: the file's own, or the copy beside it.
+    pub(super) fn owner_of(&self, file: &Opened, content: ContentId) -> Option<(NodeId, Held)> {
+        let books = self.ledger.books();
+        let of = |id: NodeId| {
+            let held = books.node(id)?.held.clone()?;
+            (held.content == content).then_some((id, held))
+        };
+        of(file.node).or_else(|| of(file.beside()?))
     }
 
     async fn copy_refused_of(&self, owner: NodeId, content: ContentId) -> Result<(), VfsError> {

@@ -65,15 +65,28 @@ impl Vfs {
                 from.is_some_and(|from| from.is_outdated(node.generation, content(node)))
             })
         };
+        if let Err(through) = file.begin_live(&blob) {
+            self.give_back(&blob);
+            let scratch = self.begin_scratch(file, &through).await?;
+            self.mark_changed(file);
+            return Ok(scratch.set_len(0)?);
+        }
         file.set_changed(true);
         file.set_outdated(outdated);
-        file.set_source(Source::Live(blob.clone()));
         self.forget_if_unnamed(file, &blob);
         Ok(())
     }
 
+    /// Gives up a content that was begun, and that nobody has written to.
+    fn give_back(&self, blob: &Blob) {
+        if let Err(error) = self.intents.end(blob.id()) {
+            tracing::warn!(%error, "cannot write the intent log; a restart will look at one content more");
+        }
+        self.store.remove(blob.id());
+    }
+
     /// Which version of a file a content is: the present one, or older than any.
-    fn version_of(&self, file: &Opened, content: ContentId) -> Base {
+    pub(super) fn version_of(&self, file: &Opened, content: ContentId) -> Base {
         let books = self.ledger.books();
         let node = books.node(file.node);
         let held = node.and_then(|node| node.held.as_ref());
@@ -85,12 +98,12 @@ impl Vfs {
     }
 
     /// Writes down that a content is being written, before anything is (invariant 2).
-    fn intend(&self, file: &Opened, blob: &Blob) -> Result<(), VfsError> {
+    pub(super) fn intend(&self, file: &Opened, blob: &Blob) -> Result<(), VfsError> {
         self.note(file, blob, false)
     }
 
     /// Whoever removed the file's name between the intent and the bytes did not see them.
-    fn forget_if_unnamed(&self, file: &Opened, blob: &Blob) {
+    pub(super) fn forget_if_unnamed(&self, file: &Opened, blob: &Blob) {
         let unnamed = {
             let books = self.ledger.books();
             books.orphans.contains_key(&file.node)
@@ -104,6 +117,9 @@ impl Vfs {
     /// survives a kill, also when there is nothing in it.
     pub(super) async fn promise(&self, file: &Opened) -> Result<bool, VfsError> {
         let _gate = file.gate.lock().await;
+        if file.scratch().is_some() {
+            return Ok(false); // others go on writing to it: what is closed is a copy
+        }
         match (file.changed(), file.source()) {
             (true, Source::Live(blob)) => {
                 let noted = self.note(file, &blob, true);
@@ -152,6 +168,9 @@ impl Vfs {
 
     /// The content that may be written, made from the sealed one if need be. Under the gate.
     pub(super) async fn live(self: &Arc<Self>, file: &Arc<Opened>) -> Result<Arc<Blob>, VfsError> {
+        if let Some(through) = file.through() {
+            return self.begin_scratch(file, &through).await;
+        }
         let sealed = match self.source(file).await? {
             Source::Live(blob) => return Ok(blob),
             Source::Sealed(_) => {
@@ -190,9 +209,12 @@ impl Vfs {
             node.and_then(|node| node.held.as_ref())
                 .map(|held| held.content)
         };
+        if let Err(through) = file.begin_live(&copy) {
+            self.give_back(&copy);
+            return self.begin_scratch(file, &through).await;
+        }
         file.set_changed(true);
         file.set_outdated(newest != Some(from));
-        file.set_source(Source::Live(copy.clone()));
         self.forget_if_unnamed(file, &copy);
         Ok(copy)
     }
@@ -224,10 +246,20 @@ impl Vfs {
     }
 
     pub(super) fn mark_changed(&self, file: &Opened) {
-        if !file.changed() {
-            file.set_changed(true);
-            self.ledger.books().writing.insert(file.node);
+        if file.changed() {
+            return;
         }
+        let newest = {
+            let mut books = self.ledger.books();
+            books.writing.insert(file.node);
+            let node = books.node(file.node);
+            node.and_then(|node| node.held.as_ref())
+                .map(|held| held.content)
+        };
+        if let Some(scratch) = file.scratch() {
+            file.set_outdated(newest != Some(scratch.sealed));
+        }
+        file.set_changed(true);
     }
 
     /// Seals what was written: its bytes, and the record that names them. Once this has returned
@@ -247,6 +279,7 @@ impl Vfs {
     }
 
     async fn seal_gated(&self, file: &Arc<Opened>) -> Result<(), VfsError> {
+        self.look(file)?;
         let (true, Source::Live(blob)) = (file.changed(), file.source()) else {
             // Whoever sealed it may have been told that it is not durable.
             self.keep(file).await?;
@@ -255,13 +288,26 @@ impl Vfs {
                 None => Ok(()),
             };
         };
+        let is_scratch = file.scratch().is_some();
+        let blob = if is_scratch {
+            self.copy_scratch(file, &blob).await?
+        } else {
+            blob
+        };
         let sum = sum(blob.clone()).await?;
         let Some((named, ticket)) = self.name(file, &blob, sum, SystemTime::now()) else {
+            if is_scratch {
+                self.store.remove(blob.id());
+            }
             return Ok(()); // unlinked while open: there is nothing to keep
         };
-        file.set_changed(false);
         file.set_promised(false);
-        file.set_source(Source::Sealed(blob.clone()));
+        if is_scratch {
+            self.sealed_scratch(file, blob.id());
+        } else {
+            file.set_changed(false);
+            file.set_source(Source::Sealed(blob.clone()));
+        }
         let sealed = match ticket.promised().await {
             Err(error) if error.lost => self.keep(file).await,
             other => other.map_err(VfsError::from),
@@ -274,7 +320,7 @@ impl Vfs {
         }
         self.ledger.wake.notify_one();
         sealed?;
-        if let Err(error) = self.intents.end(blob.id()) {
+        if !is_scratch && let Err(error) = self.intents.end(blob.id()) {
             tracing::warn!(%error, "cannot write the intent log; a restart will look at one content more");
         }
         Ok(())
@@ -402,25 +448,35 @@ impl Vfs {
     /// Takes a handle away, and seals what it leaves behind before the file counts as closed. What
     /// another one is about to go on with is not sealed half: that would be a version of its own.
     pub(super) fn close(self: &Arc<Self>, file: &Arc<Opened>) {
-        if !file.changed() || file.is_being_written() {
+        let is_scratch = file.scratch().is_some();
+        if file.is_being_written() || !(file.changed() || is_scratch) {
             self.leave(file);
             return;
         }
         let (this, file) = (self.clone(), file.clone());
         self.tasks.spawn(async move {
             // Until it is sealed the file stays open here: what was written is what is read.
-            let mut wait = SEAL_AGAIN;
-            while let Err(error) = this.seal_left(&file).await {
-                if !file.changed() {
-                    break; // it has its record, which is written as soon as the disk is well
-                }
-                tracing::error!(node = %file.node, %error,
-                    "cannot seal what was written; it stays in the intent log and is tried again");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(SEAL_AGAIN_AT_MOST);
+            this.seal_what_is_left(&file).await;
+            if is_scratch {
+                this.watch_scratch(&file).await;
+                this.seal_what_is_left(&file).await;
             }
             this.leave(&file);
         });
+    }
+
+    /// Seals what a writer has left, however long the disk refuses.
+    pub(super) async fn seal_what_is_left(&self, file: &Arc<Opened>) {
+        let mut wait = SEAL_AGAIN;
+        while let Err(error) = self.seal_left(file).await {
+            if !file.changed() {
+                return; // it has its record, which is written as soon as the disk is well
+            }
+            tracing::error!(node = %file.node, %error,
+                "cannot seal what was written; it stays in the intent log and is tried again");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(SEAL_AGAIN_AT_MOST);
+        }
     }
 
     pub(super) fn leave(&self, file: &Arc<Opened>) {
@@ -430,8 +486,10 @@ impl Vfs {
             return;
         }
         table.files.remove(&id);
+        table.scratches.remove(&id);
         let source = file.source();
-        let ((orphan, newer), _ticket) = self.ledger.change(|books| {
+        let scratch = file.scratch().and_then(|_| file.live_content());
+        let ((orphan, newer), ticket) = self.ledger.change(|books| {
             books.open.remove(&id);
             books.writing.remove(&id);
             let orphan = books.orphans.remove(&id);
@@ -449,11 +507,20 @@ impl Vfs {
                     node.held.as_ref().map(|held| held.content) != Some(blob.id())
                 }
                 (Source::Partial(generation, _), Some(node)) => node.generation != *generation,
-                _ => false,
+                // Pages that the kernel may hold from before are not what was written by itself.
+                _ => scratch.is_some(),
             };
+            if orphan.is_none()
+                && let Some(scratch) = scratch
+            {
+                books.tree.discard(scratch);
+            }
             (orphan.is_some(), newer)
         });
         drop(table);
+        if let Some(scratch) = scratch {
+            self.end_scratch(scratch, ticket);
+        }
         if newer && !orphan {
             self.ledger.invalidate_node(id, true);
         }

@@ -25,6 +25,7 @@ mod remote;
 mod room;
 mod shared;
 mod starts;
+mod through;
 
 use std::time::{Duration, SystemTime};
 
