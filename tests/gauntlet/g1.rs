@@ -1,6 +1,6 @@
 //! G1: fsx, the file system exerciser: reads, writes, mappings, cuts, holes and copies at random on one file,
 //! which is closed and opened again now and then, and each read is what was written last. In the end the drive
-//! has the same bytes.
+//! has the same bytes. With a reader who has the file open all the time, the kernel reads and writes it by itself.
 
 use std::fs;
 use std::process::Command;
@@ -35,7 +35,7 @@ posix_fadvise = 1
 copy_file_range = 2
 ";
 
-fn round(seed: u64, mapped: bool) -> Vec<(&'static str, u64)> {
+fn round(seed: u64, mapped: bool, read: bool) -> Vec<(&'static str, u64)> {
     let long = std::env::vars_os().any(|(key, _)| key == "GAUNTLET_ROUNDS");
     let calls = if long { CALLS } else { FEW };
     let cloud = Cloud::start(Profile::Business);
@@ -44,36 +44,60 @@ fn round(seed: u64, mapped: bool) -> Vec<(&'static str, u64)> {
     let weights = format!("{WEIGHTS}mapread = {mappings}\nmapwrite = {mappings}\n");
     let settings = mount.dir().join("fsx.toml");
     fs::write(&settings, weights).expect("a file");
+    let file = mount.point.join("file");
+    let _reader = read.then(|| {
+        fs::write(&file, b"sealed").expect("a file");
+        let reader = fs::File::open(&file).expect("an open");
+        assert_eq!(mount.status()["mount"]["mode"], "passthrough");
+        reader
+    });
     let done = Command::new("fsx")
         .args(["-q", "-N", &calls.to_string(), "-S", &seed.to_string()])
         .arg("-f")
         .arg(&settings)
         .arg("-P")
         .arg(mount.dir())
-        .arg(mount.point.join("file"))
+        .arg(&file)
         .output()
         .expect("it was just found");
     let said = String::from_utf8_lossy(&done.stdout);
     let warned = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}{warned}");
     mount.tuyunfs(&["flush", "--wait"]);
-    let here = fs::read(mount.point.join("file")).expect("a file");
+    let here = fs::read(&file).expect("a file");
     cloud.has("share/mount/file", &here);
     vec![("calls", calls)]
 }
 
-fn run(gate: &str, title: &str, mapped: bool) {
-    if needs::met(&[Need::Root, Need::Fuse, Need::Program("fsx")]) {
-        gate::run(gate, title, 1, |seed| round(seed, mapped));
+fn run(gate: &str, title: &str, mapped: bool, read: bool) {
+    let mut needs = vec![Need::Root, Need::Fuse, Need::Program("fsx")];
+    needs.extend(read.then_some(Need::Passthrough));
+    if needs::met(&needs) {
+        gate::run(gate, title, 1, |seed| round(seed, mapped, read));
     }
 }
 
 #[test]
 fn g1_fsx() {
-    run("G1", "fsx", false);
+    run("G1", "fsx", false, false);
 }
 
 #[test]
 fn g1_fsx_with_mappings() {
-    run("G1-mmap", "fsx with mappings", true);
+    run("G1-mmap", "fsx with mappings", true, false);
+}
+
+#[test]
+fn g1_fsx_passed_through() {
+    run("G1-through", "fsx, passed through", false, true);
+}
+
+#[test]
+fn g1_fsx_with_mappings_passed_through() {
+    run(
+        "G1-through-mmap",
+        "fsx with mappings, passed through",
+        true,
+        true,
+    );
 }
