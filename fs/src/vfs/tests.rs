@@ -62,6 +62,9 @@ struct Rig {
     sync: Sync,
     report: Vec<String>,
     outbox: Arc<Outbox>,
+    disk: Arc<dyn Disk>,
+    /// Readers who have a file open that the kernel reads by itself.
+    held: Mutex<Vec<HandleId>>,
 }
 
 impl Rig {
@@ -90,6 +93,7 @@ impl Rig {
         durability: Durability,
     ) -> Result<Self, StartError> {
         let path = dir.path().to_owned();
+        let under = disk.clone();
         let recovery = tokio::task::spawn_blocking(move || {
             recover(&path, disk, "host", "/mount", durability, SystemTime::now())
         })
@@ -143,6 +147,7 @@ impl Rig {
             outbox.clone(),
             config,
         );
+        vfs.pass_through();
         let sync = Sync::new(
             vfs.clone(),
             drive.clone(),
@@ -159,6 +164,8 @@ impl Rig {
             sync,
             report: recovery.report,
             outbox,
+            disk: under,
+            held: Mutex::default(),
         })
     }
 

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::fragile_disk::{FragileDisk, Left};
-use super::model::{Model, PLACES, Step, apply, is_dir, listing, moved, parent, perform, step};
+use super::model::{
+    Model, PLACES, Step, apply, is_dir, let_go, listing, moved, parent, perform, step,
+};
 use super::power::{dump, start};
 use super::*;
 
@@ -100,6 +102,12 @@ impl Pair {
     }
 
     async fn take(&mut self, event: &Event) {
+        if matches!(
+            event,
+            Event::TheirPut(..) | Event::TheirDelete(_) | Event::TheirRename(..)
+        ) {
+            let_go(&self.rig).await; // whoever reads sees what he has opened
+        }
         match event {
             Event::Do(step) => {
                 let allowed = apply(&mut self.model, step);

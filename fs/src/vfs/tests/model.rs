@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::os::fd::AsRawFd as _;
 
 use proptest::prelude::*;
 
@@ -23,6 +24,10 @@ pub(super) enum Step {
     Rmdir(usize),
     Rename(usize, usize),
     Exchange(usize, usize),
+    /// Somebody reads it, and goes on: the kernel has it open by itself.
+    Hold(usize),
+    /// All who read are done.
+    LetGo,
     Drain,
     DrainInVain,
     Evict,
@@ -45,6 +50,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => place().prop_map(Step::Rmdir),
         6 => (place(), place()).prop_map(|(from, to)| Step::Rename(from, to)),
         2 => (place(), place()).prop_map(|(from, to)| Step::Exchange(from, to)),
+        3 => place().prop_map(Step::Hold),
+        1 => Just(Step::LetGo),
         3 => Just(Step::Drain),
         1 => Just(Step::DrainInVain),
         1 => Just(Step::Evict),
@@ -159,7 +166,12 @@ pub(super) fn apply(model: &mut Model, step: &Step) -> bool {
             true
         }
         Step::Sync(at) => matches!(model.get(PLACES[*at]), Some(Some(_))),
-        Step::Drain | Step::DrainInVain | Step::Evict | Step::Round => true,
+        Step::Hold(_)
+        | Step::LetGo
+        | Step::Drain
+        | Step::DrainInVain
+        | Step::Evict
+        | Step::Round => true,
     }
 }
 
@@ -194,26 +206,59 @@ async fn write(rig: &Rig, node: NodeId, offset: Option<u64>, bytes: &[u8]) -> Re
         rig.vfs.set_attr(node, set, Some(handle)).await?;
         let end = rig.vfs.attr(node).await?.size;
         if !bytes.is_empty() {
-            let bytes = Bytes::copy_from_slice(bytes);
-            rig.vfs.write(handle, end, bytes).await?;
+            write_at(rig, handle, end, bytes).await?;
         }
         Ok(())
     };
     through(rig, handle, work).await
 }
 
+/// Writes as an application does: by the kernel itself, where it has the file open that way.
+async fn write_at(rig: &Rig, handle: HandleId, at: u64, bytes: &[u8]) -> Result<(), VfsError> {
+    let Some(passed) = rig.vfs.through(handle).await? else {
+        let bytes = Bytes::copy_from_slice(bytes);
+        return rig.vfs.write(handle, at, bytes).await.map(drop);
+    };
+    let file = passed.registered(std::fs::File::try_clone)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let file = std::fs::File::options().write(true).open(path)?;
+    Ok(rig.disk.write_at(&file, bytes, at)?)
+}
+
+/// Opens a file for reading, for long.
+async fn hold(rig: &Rig, path: &str) -> Result<(), VfsError> {
+    let (dir, name) = at(rig, path).await?;
+    let node = rig.vfs.lookup(dir, &name).await?.node;
+    let handle = rig.vfs.open(node, READ).await?;
+    rig.vfs.through(handle).await?;
+    rig.held.lock().push(handle);
+    Ok(())
+}
+
+/// Closes what is held, and waits for what that leaves to be done.
+pub(super) async fn let_go(rig: &Rig) {
+    let held = std::mem::take(&mut *rig.held.lock());
+    for handle in held {
+        rig.vfs.release(handle).await;
+    }
+    rig.vfs.quiesce(Duration::from_secs(10)).await;
+}
+
 async fn write_unlinked(rig: &Rig, path: &str, bytes: &[u8]) -> Result<(), VfsError> {
     let (dir, name) = at(rig, path).await?;
     let node = rig.vfs.lookup(dir, &name).await?.node;
     let handle = rig.vfs.open(node, WRITE).await?;
+    if let Err(error) = rig.vfs.through(handle).await {
+        rig.vfs.release(handle).await;
+        return Err(error);
+    }
     let unlinked = rig.vfs.unlink(dir, &name).await;
     if unlinked.is_err() {
         rig.vfs.release(handle).await;
         return unlinked;
     }
     let work = async {
-        let bytes = Bytes::copy_from_slice(bytes);
-        rig.vfs.write(handle, 3, bytes.clone()).await?;
+        write_at(rig, handle, 3, bytes).await?;
         let all = rig.vfs.read(handle, 3, bytes.len()).await?;
         assert_eq!(all, bytes);
         Ok(())
@@ -286,6 +331,15 @@ pub(super) async fn perform(rig: &Rig, step: &Step) -> Result<(), VfsError> {
                 no_replace: false,
             };
             rig.vfs.rename(a.0, &a.1, b.0, &b.1, flags).await
+        }
+        Step::Hold(place) => match hold(rig, PLACES[*place]).await {
+            // What it is to be done to may not be there.
+            Err(VfsError::NotFound | VfsError::IsDirectory | VfsError::NotDirectory) => Ok(()),
+            other => other,
+        },
+        Step::LetGo => {
+            let_go(rig).await;
+            Ok(())
         }
         Step::DrainInVain => {
             rig.drive.set(Quirk::LosingReplies);

@@ -88,6 +88,33 @@ pub(super) fn scenario() -> Vec<Vec<Step>> {
     all
 }
 
+/// The same, of files that somebody reads all the time.
+pub(super) fn while_read(groups: Vec<Vec<Step>>) -> Vec<Vec<Step>> {
+    let mut all = Vec::new();
+    for (number, group) in groups.into_iter().enumerate() {
+        let touched: Vec<Step> = group
+            .iter()
+            .filter_map(|step| match step {
+                Step::Put(at, _)
+                | Step::Append(at, _)
+                | Step::Cut(at, _)
+                | Step::WriteUnlinked(at, _)
+                | Step::Unlink(at)
+                | Step::Rename(at, _)
+                | Step::Exchange(at, _)
+                | Step::Sync(at) => Some(Step::Hold(*at)),
+                _ => None,
+            })
+            .collect();
+        all.extend(touched.into_iter().map(|step| vec![step]));
+        all.push(group);
+        if number % 4 == 3 {
+            all.push(vec![Step::LetGo]);
+        }
+    }
+    all
+}
+
 pub(super) fn flat(groups: &[Vec<Step>]) -> Vec<Step> {
     groups.iter().flatten().cloned().collect()
 }
@@ -361,6 +388,17 @@ fn gate(name: &str, title: &str, groups: &[Vec<Step>], durability: Durability) {
 fn g7_what_was_acknowledged_survives_a_cut_before_every_call_of_the_disk() {
     let title = "a cut before every call of the disk, `close`";
     gate("G7-close", title, &scenario(), Durability::Close);
+}
+
+#[test]
+fn g7_what_was_acknowledged_survives_a_cut_while_the_kernel_reads_and_writes_by_itself() {
+    let title = "the same of files that are passed through";
+    gate(
+        "G7-through",
+        title,
+        &while_read(scenario()),
+        Durability::Close,
+    );
 }
 
 #[test]
