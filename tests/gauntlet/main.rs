@@ -5,4 +5,5 @@ mod g12;
 mod g3;
 mod g4;
 mod g6;
+mod g9;
 mod work;
