@@ -46,8 +46,8 @@ pub use self::recover::{Recovery, StartError, recover};
 pub use self::room::PATIENCE;
 use self::room::Room;
 pub use self::status::{ParkedChange, Status};
-use self::through::Scratch;
 pub use self::through::Through;
+use self::through::{Kept, Scratch};
 pub use self::types::{Attr, Listed, OpenMode, RenameFlags, SetAttr, Space};
 pub use self::withheld::{Decision, baseline_of_root, tell_of_withheld};
 use crate::content::intents::Intents;
@@ -100,6 +100,7 @@ pub struct Vfs {
     next_handle: AtomicU64,
     /// The kernel can read files by itself.
     passes: AtomicBool,
+    kept: Arc<Kept>,
     /// Work that goes on after a call has been answered.
     tasks: TaskTracker,
     /// Held for reading while a listing is fetched and applied, for writing while a delta round
@@ -149,6 +150,9 @@ impl Vfs {
         outbox: Arc<Outbox>,
         config: VfsConfig,
     ) -> Arc<Self> {
+        let kept = Kept::none();
+        let forgets = kept.clone();
+        store.on_remove(move |content| forgets.forget(content));
         Arc::new(Self {
             ledger,
             store,
@@ -165,6 +169,7 @@ impl Vfs {
             quota: Mutex::default(),
             next_handle: AtomicU64::new(1),
             passes: AtomicBool::new(false),
+            kept,
             tasks: TaskTracker::new(),
             remote: Arc::default(),
         })

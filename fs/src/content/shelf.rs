@@ -11,7 +11,7 @@ use std::fs::{DirEntry, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::blob::Blob;
 use super::disk::Disk;
@@ -43,8 +43,19 @@ pub(super) struct Shelf {
     durable: Mutex<HashSet<PathBuf>>,
     /// Whose bytes the disk has refused.
     pub(super) refused: Refused,
+    pub(super) on_remove: OnRemove,
     /// Held while a file moves to the quarantine: two must not take one name.
     moving: Mutex<()>,
+}
+
+/// Who hears of contents that are removed.
+#[derive(Default)]
+pub(super) struct OnRemove(pub(super) OnceLock<Box<dyn Fn(ContentId) + Send + Sync>>);
+
+impl std::fmt::Debug for OnRemove {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnRemove")
+    }
 }
 
 /// A name below `content/`.
@@ -69,6 +80,7 @@ impl Shelf {
             open: Mutex::default(),
             durable: Mutex::default(),
             refused: Refused::default(),
+            on_remove: OnRemove::default(),
             moving: Mutex::default(),
         };
         for dir in [&shelf.content, &shelf.quarantine] {
@@ -103,6 +115,14 @@ impl Shelf {
     /// Where it stands while it is being fetched.
     pub(super) fn fill_path(&self, id: ContentId) -> PathBuf {
         self.leaf(id).join(format!("{:016x}{FILL}", id.0))
+    }
+
+    /// A content has no name any more: those who have it open go on with it, and nobody else finds it.
+    pub(super) fn forget(&self, id: ContentId) {
+        self.open.lock().remove(&id);
+        if let Some(hear) = self.on_remove.0.get() {
+            hear(id);
+        }
     }
 
     /// Where it is moved to when it is damaged. Numbers are never given again, so that it has this name alone.

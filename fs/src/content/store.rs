@@ -194,9 +194,14 @@ impl Store {
         &self.shelf.refused
     }
 
+    /// Has somebody hear of each content that is removed or moved aside. Once.
+    pub fn on_remove(&self, hear: impl Fn(ContentId) + Send + Sync + 'static) {
+        let _ = self.shelf.on_remove.0.set(Box::new(hear));
+    }
+
     /// Deletes a content. Those who have it open go on with it.
     pub fn remove(&self, id: ContentId) {
-        self.shelf.open.lock().remove(&id);
+        self.shelf.forget(id);
         self.shelf.refused.forget(id);
         match self.shelf.disk().remove(&self.shelf.path(id)) {
             Ok(()) => tracing::debug!(content = %id, "removed"),
@@ -241,7 +246,7 @@ impl Store {
     /// There is no such content, or the disk fails: nothing was moved then.
     pub fn quarantine(&self, id: ContentId, why: &str) -> io::Result<PathBuf> {
         let moved = self.shelf.quarantine(&self.shelf.path(id), why)?;
-        self.shelf.open.lock().remove(&id);
+        self.shelf.forget(id);
         Ok(moved)
     }
 

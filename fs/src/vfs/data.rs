@@ -97,6 +97,8 @@ impl Vfs {
                 self.cut(&file, 0, false).await
             } else if open.write {
                 Ok(()) // what is there is needed at the first write that leaves some of it
+            } else if self.open_kept(&file) {
+                Ok(())
             } else {
                 self.source(&file).await.map(drop)
             }

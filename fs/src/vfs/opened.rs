@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::NodeId;
-use super::through::{Scratch, Through};
+use super::through::{Kept, Scratch, Through};
 use crate::content::fill::Fill;
 use crate::content::intents::Base;
 use crate::content::readahead::ReadAhead;
@@ -90,18 +90,31 @@ impl Opened {
 
     /// Decides, at the first open by an application, whether the kernel gets at the bytes by itself, as it `may` where
     /// all of them are here and sealed; and tells what was decided.
-    pub(super) fn decide(&self, may: bool) -> Option<Arc<Through>> {
+    pub(super) fn decide(&self, may: Option<&Arc<Kept>>) -> Option<Arc<Through>> {
         let mut inner = self.inner.lock();
         if matches!(inner.way, Way::Undecided) {
-            inner.way = match &inner.source {
-                Source::Sealed(blob) if may => Way::Through(Through::to(blob)),
-                _ => Way::Asking,
+            let through = match (&inner.source, may) {
+                (Source::Sealed(blob), Some(kept)) => {
+                    kept.get(blob.id()).or_else(|| Through::to(blob))
+                }
+                _ => None,
             };
+            inner.way = through.map_or(Way::Asking, Way::Through);
         }
         match &inner.way {
             Way::Through(through) => Some(through.clone()),
             Way::Undecided | Way::Asking => None,
         }
+    }
+
+    /// Lets the kernel get at the bytes by itself, unless that was decided otherwise, or somebody writes.
+    pub(super) fn go_through(&self, through: &Arc<Through>) -> bool {
+        let mut inner = self.inner.lock();
+        let idle = inner.writers == 0 && matches!(inner.source, Source::Unknown);
+        if idle && matches!(inner.way, Way::Undecided) {
+            inner.way = Way::Through(through.clone());
+        }
+        matches!(&inner.way, Way::Through(it) if Arc::ptr_eq(it, through))
     }
 
     /// What the kernel reads and writes by itself, if so.
@@ -230,8 +243,12 @@ impl Opened {
 
     /// The size of what is open, where the tree may already know of another content.
     pub(super) fn size(&self) -> Option<u64> {
-        match &self.inner.lock().source {
-            Source::Unknown => None,
+        let inner = self.inner.lock();
+        match &inner.source {
+            Source::Unknown => match &inner.way {
+                Way::Through(through) => Some(through.size),
+                Way::Undecided | Way::Asking => None,
+            },
             Source::Sealed(blob) | Source::Live(blob) => blob.len().ok(),
             Source::Partial(_, fill) => Some(fill.size()),
         }

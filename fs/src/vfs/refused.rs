@@ -76,7 +76,11 @@ impl Vfs {
         let content = match (file.scratch(), file.source()) {
             (Some(scratch), _) => scratch.sealed,
             (None, Source::Sealed(blob)) => blob.id(),
-            (None, Source::Unknown | Source::Live(_) | Source::Partial(..)) => return Ok(()),
+            (None, Source::Unknown) => match file.through() {
+                Some(through) => through.content,
+                None => return Ok(()),
+            },
+            (None, Source::Live(_) | Source::Partial(..)) => return Ok(()),
         };
         if !self.store.refused().has(content) {
             return Ok(());

@@ -507,6 +507,12 @@ impl Vfs {
                     node.held.as_ref().map(|held| held.content) != Some(blob.id())
                 }
                 (Source::Partial(generation, _), Some(node)) => node.generation != *generation,
+                (Source::Unknown, Some(node)) => {
+                    let through = file.through();
+                    through.is_some_and(|through| {
+                        node.held.as_ref().map(|held| held.content) != Some(through.content)
+                    })
+                }
                 // Pages that the kernel may hold from before are not what was written by itself.
                 _ => scratch.is_some(),
             };
@@ -514,6 +520,13 @@ impl Vfs {
                 && let Some(scratch) = scratch
             {
                 books.tree.discard(scratch);
+            }
+            if scratch.is_none()
+                && orphan.is_none()
+                && !newer
+                && let Some(through) = file.through()
+            {
+                self.kept.keep(through);
             }
             (orphan.is_some(), newer)
         });

@@ -13,6 +13,7 @@
 use std::any::Any;
 use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -35,20 +36,61 @@ const LOOK_AT_LEAST: Duration = Duration::from_mins(1);
 /// What the kernel was given of a file, the same for all who have it open.
 type Registered = Arc<dyn Any + Send + Sync>;
 
+/// How many files stay registered with the kernel after their last close: to open one of them again costs half.
+/// Each takes a kilobyte there, and no descriptor (`fuse-kernel.md` 2).
+const KEPT: NonZeroUsize = NonZeroUsize::new(4096).expect("more than none");
+
 /// A file that the kernel reads and writes itself.
 pub struct Through {
-    content: ContentId,
-    file: Arc<File>,
+    pub(super) content: ContentId,
+    pub(super) size: u64,
+    /// Until it is registered, and as long as it is open here.
+    file: Mutex<Option<Arc<File>>>,
     registered: Mutex<Option<Registered>>,
 }
 
+impl std::fmt::Debug for Through {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Through({})", self.content)
+    }
+}
+
+/// Files that are registered and closed.
+#[derive(Debug)]
+pub(super) struct Kept(Mutex<lru::LruCache<ContentId, Arc<Through>>>);
+
+impl Kept {
+    pub(super) fn none() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(lru::LruCache::new(KEPT))))
+    }
+
+    /// At the last close.
+    pub(super) fn keep(&self, through: Arc<Through>) {
+        if through.registered.lock().is_some() {
+            *through.file.lock() = None;
+            // What falls out is dropped after the lock.
+            let _oldest = self.0.lock().push(through.content, through);
+        }
+    }
+
+    pub(super) fn get(&self, content: ContentId) -> Option<Arc<Through>> {
+        self.0.lock().get(&content).cloned()
+    }
+
+    /// The content is removed, or written to: the kernel would keep its room on the disk.
+    pub(super) fn forget(&self, content: ContentId) {
+        let _forgotten = self.0.lock().pop(&content);
+    }
+}
+
 impl Through {
-    pub(super) fn to(blob: &Blob) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn to(blob: &Blob) -> Option<Arc<Self>> {
+        Some(Arc::new(Self {
             content: blob.id(),
-            file: blob.file(),
+            size: blob.len().ok()?,
+            file: Mutex::new(Some(blob.file())),
             registered: Mutex::default(),
-        })
+        }))
     }
 
     /// What the kernel calls it: registered once, for as long as it is open.
@@ -64,7 +106,9 @@ impl Through {
         if let Some(known) = known {
             return Ok(known);
         }
-        let new = Arc::new(register(&self.file)?);
+        let file = self.file.lock().clone();
+        let file = file.ok_or(io::ErrorKind::NotFound)?;
+        let new = Arc::new(register(&file)?);
         *registered = Some(new.clone());
         Ok(new)
     }
@@ -96,7 +140,7 @@ impl Vfs {
     ) -> Result<Option<Arc<Through>>, VfsError> {
         let handle = self.handle(handle)?;
         let may = self.passes.load(Ordering::Acquire) && !handle.write;
-        let Some(through) = handle.file.decide(may) else {
+        let Some(through) = handle.file.decide(may.then_some(&self.kept)) else {
             return Ok(None);
         };
         if handle.write {
@@ -104,6 +148,28 @@ impl Vfs {
             self.begin_scratch(&handle.file, &through).await?;
         }
         Ok(Some(through))
+    }
+
+    /// Opens a file for reading that the kernel was given before and that is what it was: nothing has to be opened
+    /// here.
+    pub(super) fn open_kept(&self, file: &Opened) -> bool {
+        if !self.passes.load(Ordering::Acquire) {
+            return false;
+        }
+        let held = {
+            let books = self.ledger.books();
+            let held = books.node(file.node).and_then(|node| node.held.as_ref());
+            // Not before it was read to the end in this run.
+            let known = held.filter(|held| books.used.contains_key(&held.content));
+            known.map(|held| held.content)
+        };
+        let kept = held.and_then(|content| self.kept.get(content));
+        let opened = kept.filter(|kept| file.go_through(kept));
+        if let Some(through) = &opened {
+            let now = SystemTime::now();
+            self.ledger.books().used.insert(through.content, now);
+        }
+        opened.is_some()
     }
 
     /// Makes a scratch of what the kernel has open. Under the gate.
@@ -116,12 +182,13 @@ impl Vfs {
         let sealed = match file.source() {
             Source::Live(scratch) => return Ok(scratch),
             Source::Sealed(blob) => blob.id(),
-            // It was damaged, and is fetched again: by whoever opens it once all have closed.
-            Source::Partial(..) | Source::Unknown => {
-                let why = format!("content {} is not what was sealed", through.content);
-                return Err(VfsError::Damaged(why));
-            }
+            Source::Partial(..) | Source::Unknown => through.content,
         };
+        if let Some(why) = self.store.refused().gone(sealed) {
+            // It is fetched again by whoever opens it once all have closed.
+            return Err(VfsError::Damaged(why.to_string()));
+        }
+        self.kept.forget(through.content);
         let owner = self.owner_of(file, sealed);
         let sealed = match owner {
             Some((owner, held)) if sealed == through.content => {
@@ -129,7 +196,12 @@ impl Vfs {
             }
             _ => sealed,
         };
-        let scratch = self.store.open_anew(through.content, &through.file)?;
+        let file_of_it = through.file.lock().clone();
+        let file_of_it = match file_of_it {
+            Some(file) => file,
+            None => self.store.load(through.content)?.file(),
+        };
+        let scratch = self.store.open_anew(through.content, &file_of_it)?;
         let mark = scratch.mark()?;
         file.set_base(Some(self.version_of(file, sealed)));
         self.intend(file, &scratch)?;

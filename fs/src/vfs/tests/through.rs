@@ -273,3 +273,56 @@ async fn a_file_without_a_name_that_is_written_that_way_leaves_nothing_behind() 
     rig.drain().await;
     rig.drive_has(&[]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_stays_registered_after_its_last_close_until_it_is_another_or_gone() {
+    let (rig, node) = rig().await;
+    let root = NodeId::ROOT;
+    let times = std::cell::Cell::new(0);
+    let read = async || {
+        let handle = rig.vfs.open(node, READ).await.unwrap();
+        let through = rig.vfs.through(handle).await.unwrap().unwrap();
+        let registered = through.registered(|file| {
+            times.set(times.get() + 1);
+            file.try_clone()
+        });
+        let mut bytes = vec![0; 64];
+        let len = registered.unwrap().read_at(&mut bytes, 0).unwrap();
+        bytes.truncate(len);
+        assert_eq!(rig.vfs.attr(node).await.unwrap().size, len as u64);
+        rig.vfs.release(handle).await;
+        (bytes, Arc::downgrade(&through))
+    };
+    let (first, registered) = read().await;
+    assert_eq!((&first[..], times.get()), (&b"sealed"[..], 1));
+    assert_eq!(read().await.0, b"sealed");
+    assert_eq!(times.get(), 1, "it is still known");
+    assert!(registered.upgrade().is_some());
+    // A writer alone writes another content.
+    rig.put(root, "a", b"another").await;
+    assert_eq!(read().await.0, b"another");
+    assert_eq!(times.get(), 2);
+    let journal = rig.vfs.ledger().journal();
+    journal.everything().durable().await.unwrap();
+    assert!(registered.upgrade().is_none(), "it takes no room any more");
+    let (_, registered) = read().await;
+    rig.vfs.unlink(root, "a").await.unwrap();
+    journal.everything().durable().await.unwrap();
+    assert!(registered.upgrade().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_stayed_registered_is_written_while_it_is_read_like_any_other() {
+    let (rig, node) = rig().await;
+    open(&rig, node, READ).await.unwrap().close(&rig).await;
+    let reader = open(&rig, node, READ).await.unwrap();
+    let writer = open(&rig, node, WRITE).await.unwrap();
+    writer.write(0, b"S");
+    assert_eq!(reader.read(), b"Sealed");
+    writer.close(&rig).await;
+    let (bytes, _) = after_a_kill(&rig).await;
+    assert_eq!(bytes, b"Sealed");
+    reader.close(&rig).await;
+    at_rest(&rig).await;
+    assert_eq!(rig.get(NodeId::ROOT, "a").await.unwrap(), b"Sealed");
+}
