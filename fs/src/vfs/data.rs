@@ -95,10 +95,8 @@ impl Vfs {
             if open.truncate {
                 let _gate = file.gate.lock().await;
                 self.cut(&file, 0, false).await
-            } else if open.write {
-                Ok(()) // what is there is needed at the first write that leaves some of it
-            } else if self.open_kept(&file) {
-                Ok(())
+            } else if open.write || self.open_kept(&file) {
+                Ok(()) // what is there is needed at the first write that leaves some of it, or not by us
             } else {
                 self.source(&file).await.map(drop)
             }
