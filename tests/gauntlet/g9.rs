@@ -139,11 +139,11 @@ fn killed_under_load(mount: &mut Mount, near: &Path) {
         for n in 0..8 {
             let (over, began) = (&over, &began);
             scope.spawn(move || {
-                let path = near.join(n.to_string());
+                let (path, bytes) = (near.join(n.to_string()), vec![n; 50_000]);
                 while !over.load(Ordering::Acquire) {
                     // Refused, or not there, while nobody serves.
                     let written = fs::File::create(&path).and_then(|mut file| {
-                        file.write_all(&[n; 50_000])?;
+                        file.write_all(&bytes)?;
                         file.sync_all()
                     });
                     drop(fs::read(&path));
