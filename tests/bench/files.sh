@@ -108,9 +108,11 @@ on_this_machine() {
         local of_round=files/$round
         make_folders "$of_round"
         all "create + write + close, 1 client" write "$of_round" "$files" 1 "$bytes"
+        all "the first open + read + close of each, 1 client" read "$of_round" "$files" 1 "$bytes"
         all "open + read + close, 1 client" read "$of_round" "$files" 1 "$bytes"
         all "unlink" unlink "$of_round" "$files" 1 0
         all "create + write + close, 4 clients" write "$of_round" "$files" 4 "$bytes"
+        all "the first open + read + close of each, 4 clients" read "$of_round" "$files" 4 "$bytes"
         all "open + read + close, 4 clients" read "$of_round" "$files" 4 "$bytes"
         all "stat" stat many "$many" 1 0
         forget_names
