@@ -1,6 +1,6 @@
 #!/bin/bash
 # What the promise of a close costs: files of 100 KB, created, written and closed in the mounted folder,
-# beside the same on a plain folder of the same disk. With `durability = "close"` the plain files are
+# beside the same on a plain folder of the same disk, an ext4 of its own. With `durability = "close"` the plain files are
 # fsynced, with "fsync" they are not: both sides promise the same.
 #
 #   durability.sh [rounds] [files]     default: 5 400
@@ -17,17 +17,18 @@ files=${2:-400}
 bytes=100000
 
 needs_root_and_fuse "measuring writes"
-needs_programs "measuring writes" awk sort
+needs_programs "measuring writes" awk sort mkfs.ext4
 
 build_release
 make_work
-trap end_world EXIT
+trap end_disk EXIT
+make_disk
 
 # measure <durability> <writers> <round>: microseconds a file, plain and mounted.
 measure() {
     local durability=$1 writers=$2 round=$3 plain mounted fsync=()
     [ "$durability" = fsync ] || fsync=(--fsync)
-    local beside=$work/plain/$durability-$writers-$round inside=$point/$writers-$round
+    local beside=$disk/plain/$durability-$writers-$round inside=$point/$durability-$writers-$round
     mkdir "$beside" "$inside" || die "no folders to write into"
     plain=$("$PROGRAMS_DIR/file-load" write "$beside" "$files" "$writers" "$bytes" "${fsync[@]}") ||
         die "plain writes fail"
@@ -36,14 +37,14 @@ measure() {
     echo "$plain $mounted"
 }
 
-mkdir "$work/plain"
+mkdir "$disk/plain"
 start_cloud
 echo "| durability | writers | plain, µs a file | mounted, µs a file | plain ÷ mounted |"
 echo "|---|---|---|---|---|"
 for durability in close fsync; do
     point=$work/$durability
     mkdir "$point"
-    write_tuyunfs_settings "$work/$durability.toml" "$work/state-$durability" "$point"
+    write_tuyunfs_settings "$work/$durability.toml" "$disk/state-$durability" "$point"
     # Uploads would take part of the processor: what is measured is what a program waits for.
     sed -i "s/^\[writeback\]/&\ndurability = \"$durability\"\nsettle = \"1h\"/;
         s/^grace = .*/grace = \"1s\"/" "$work/$durability.toml"

@@ -12,7 +12,7 @@ set -u -o pipefail
 
 if [ "${1:-}" != --inside ]; then
     needs_root_and_fuse "measuring the folder"
-    needs_programs "measuring the folder" rclone curl jq awk sort unshare ip
+    needs_programs "measuring the folder" rclone curl jq awk sort unshare ip mkfs.ext4
     build_release
     exec unshare --mount --net --pid --fork --mount-proc --propagation private \
         "${BASH_SOURCE[0]}" --inside "$@"
@@ -29,8 +29,9 @@ many=10000
 stream=256
 
 make_work
-trap end_world EXIT
+trap end_disk EXIT
 enter_world
+make_disk
 
 declare -A at process
 subjects=(native tuyunfs rclone)
@@ -139,6 +140,8 @@ for subject in "${subjects[@]}"; do
     at[$subject]=$work/at/$subject
     mkdir -p "${at[$subject]}"
 done
+at[native]=$disk/native
+mkdir "${at[native]}"
 start_drive business
 on_this_machine
 echo "**Everything on this machine**, $rounds rounds, files of $bytes bytes; pages cached."

@@ -105,6 +105,11 @@ impl Vfs {
         self.with_room(bytes, || ready(Ok(()))).await
     }
 
+    /// Takes from what may be written before the disk is asked again, if that is enough.
+    pub(super) fn spends(&self, bytes: u64) -> bool {
+        self.room.spend(bytes)
+    }
+
     /// Asks the disk, unless that was done a little while ago.
     fn has_room(&self, bytes: u64) -> bool {
         if self.room.spend(bytes) {

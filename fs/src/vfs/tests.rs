@@ -631,3 +631,30 @@ async fn two_readers_who_complete_a_large_file_together_leave_it_in_the_cache() 
     rig.drive.set_offline(true);
     read().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_waits_for_nothing_is_done_at_once_and_any_other_is_not() {
+    let rig = Rig::new().await;
+    let sealed = rig.put(NodeId::ROOT, "sealed", b"sealed").await;
+    let made = rig.vfs.create(NodeId::ROOT, "a", 0o644, WRITE, false).await;
+    let (attr, handle) = made.unwrap();
+    rig.vfs
+        .write(handle, 0, Bytes::from_static(b"0123"))
+        .await
+        .unwrap();
+    assert_eq!(rig.vfs.write_now(handle, 2, b"AB45"), Some(4));
+    assert_eq!(rig.vfs.attr(attr.node).await.unwrap().size, 6);
+    assert_eq!(rig.vfs.write_now(handle, u64::MAX, b"x"), None);
+    rig.vfs.flush(handle).await.unwrap();
+    assert_eq!(
+        rig.vfs.write_now(handle, 0, b"x"),
+        None,
+        "sealed: it takes a copy"
+    );
+    rig.vfs.release(handle).await;
+    assert_eq!(rig.get(NodeId::ROOT, "a").await.unwrap(), b"01AB45");
+    let reader = rig.vfs.open(sealed, READ).await.unwrap();
+    assert_eq!(rig.vfs.write_now(reader, 0, b"x"), None);
+    assert_eq!(rig.vfs.write_now(HandleId(999), 0, b"x"), None);
+    assert_eq!(rig.get(NodeId::ROOT, "sealed").await.unwrap(), b"sealed");
+}
