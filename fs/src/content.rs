@@ -7,6 +7,7 @@
 //! decide among those that the drive has confirmed.
 
 pub mod blob;
+mod crew;
 pub mod disk;
 pub mod eviction;
 pub mod fill;
@@ -19,6 +20,7 @@ mod refused;
 pub mod room;
 mod shelf;
 pub mod span;
+mod stock;
 pub mod store;
 
 pub use blob::{Blob, Stamp};

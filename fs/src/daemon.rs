@@ -120,6 +120,11 @@ impl Core {
             followers: TaskTracker::new(),
             senders: TaskTracker::new(),
         };
+        if !settings.mount.read_only
+            && let Err(error) = core.vfs.store().stock_up()
+        {
+            tracing::warn!(%error, "files are made when they are needed, and not ahead");
+        }
         core.set_to_work();
         Ok(core)
     }

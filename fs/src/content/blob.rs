@@ -51,6 +51,11 @@ impl Blob {
         })
     }
 
+    /// Its name is on the disk for good.
+    pub(super) fn has_durable_name(&self) {
+        self.name_durable.store(true, Ordering::Release);
+    }
+
     /// Its number.
     #[must_use]
     pub fn id(&self) -> ContentId {

@@ -14,10 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::blob::Blob;
+use super::crew::Crew;
 use super::disk::Disk;
 use super::refused::Refused;
+use super::stock::Stock;
 use crate::threads::Mutex;
-use crate::threads::atomic::AtomicU64;
+use crate::threads::atomic::{AtomicU64, Ordering};
 use crate::tree::ContentId;
 
 /// What marks a content that is not complete.
@@ -44,6 +46,10 @@ pub(super) struct Shelf {
     /// Whose bytes the disk has refused.
     pub(super) refused: Refused,
     pub(super) on_remove: OnRemove,
+    /// Contents made ahead, where somebody wants that.
+    pub(super) stock: OnceLock<Stock>,
+    /// Who brings several contents to the disk at once, from the first time on; none: no threads can be had.
+    crew: OnceLock<Option<Crew>>,
     /// Held while a file moves to the quarantine: two must not take one name.
     moving: Mutex<()>,
 }
@@ -81,6 +87,8 @@ impl Shelf {
             durable: Mutex::default(),
             refused: Refused::default(),
             on_remove: OnRemove::default(),
+            stock: OnceLock::new(),
+            crew: OnceLock::new(),
             moving: Mutex::default(),
         };
         for dir in [&shelf.content, &shelf.quarantine] {
@@ -100,7 +108,21 @@ impl Shelf {
         &self.content
     }
 
-    fn leaf(&self, id: ContentId) -> PathBuf {
+    /// A number that was never given before.
+    pub(super) fn next(&self) -> ContentId {
+        ContentId(self.last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(super) fn crew(&self) -> Option<&Crew> {
+        let start = || {
+            let crew = Crew::start();
+            let told = |error: &io::Error| tracing::warn!(%error, "contents are brought to the disk one by one");
+            crew.inspect_err(told).ok()
+        };
+        self.crew.get_or_init(start).as_ref()
+    }
+
+    pub(super) fn leaf(&self, id: ContentId) -> PathBuf {
         let [.., high, low, _] = id.0.to_be_bytes();
         self.content
             .join(format!("{high:02x}"))

@@ -21,12 +21,14 @@ use super::blob::{again, refused_before};
 use super::disk::Disk;
 use super::refused::Refused;
 use super::shelf::{Seen, Shelf};
+use super::stock::Stock;
 use crate::outbox::journal::Contents;
 use crate::threads::atomic::Ordering;
 use crate::tree::ContentId;
 
-/// From so many contents on, one barrier for the whole disk is cheaper than one for each.
-const MANY: usize = 3;
+/// From so many contents on, one barrier for the whole disk is cheaper than one for each, though it waits for what
+/// other programs have written, too.
+const MANY: usize = 32;
 
 /// The content files on disk.
 #[derive(Clone, Debug)]
@@ -86,8 +88,14 @@ impl Store {
         self.shelf.last.fetch_max(id.0, Ordering::Relaxed);
     }
 
-    fn next(&self) -> ContentId {
-        ContentId(self.shelf.last.fetch_add(1, Ordering::Relaxed) + 1)
+    /// Has contents made ahead, from now on. Once all numbers that are taken are [reserved](Self::reserve_above).
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn stock_up(&self) -> io::Result<()> {
+        let stock = Stock::start(&self.shelf)?;
+        self.shelf.stock.get_or_init(|| stock).ask();
+        Ok(())
     }
 
     /// Makes a new empty content.
@@ -95,7 +103,13 @@ impl Store {
     /// # Errors
     /// The disk fails or is full.
     pub fn create(&self) -> io::Result<Arc<Blob>> {
-        let id = self.next();
+        if let Some((id, file)) = self.shelf.stock.get().and_then(Stock::take) {
+            let blob = Blob::new(id, file, true, Arc::clone(&self.shelf));
+            blob.has_durable_name();
+            blob.register();
+            return Ok(blob);
+        }
+        let id = self.shelf.next();
         let file = self.shelf.make(&self.shelf.path(id))?;
         let blob = Blob::new(id, file, true, Arc::clone(&self.shelf));
         blob.register();
@@ -104,7 +118,7 @@ impl Store {
 
     /// Makes an empty file for content that is to be fetched.
     pub(super) fn create_fill(&self) -> io::Result<Arc<Blob>> {
-        let id = self.next();
+        let id = self.shelf.next();
         let file = self.shelf.make(&self.shelf.fill_path(id))?;
         Ok(Blob::new(id, file, true, Arc::clone(&self.shelf)))
     }
@@ -297,12 +311,18 @@ impl Contents for Store {
             let refused = contents.iter().filter(|id| self.refused().has(**id));
             return refused.map(|id| (*id, refused_before())).collect();
         }
-        let sync = |id: &ContentId| {
-            let error = self.load(*id).and_then(|blob| blob.sync()).err()?;
-            self.refused().add(*id); // also where it was the name
-            Some((*id, error))
+        let store = self.clone();
+        let sync = move |id: ContentId| {
+            let synced = store.load(id).and_then(|blob| blob.sync());
+            synced.inspect_err(|_| store.refused().add(id)) // also where it was the name
         };
-        contents.iter().filter_map(sync).collect()
+        match (contents, self.shelf.crew()) {
+            ([_, _, ..], Some(crew)) => crew.each(contents, sync),
+            _ => {
+                let failed = |id: &ContentId| Some((*id, sync(*id).err()?));
+                contents.iter().filter_map(failed).collect()
+            }
+        }
     }
 
     fn remove(&self, content: ContentId) {

@@ -2,7 +2,7 @@
 
 use super::super::disk::{Allocation, Host};
 use super::*;
-use crate::vfs::tests::fragile_disk::{Fault, FragileDisk, Trouble};
+use crate::vfs::tests::fragile_disk::{Call, Fault, FragileDisk, Left, Trouble};
 use std::os::unix::fs::PermissionsExt as _;
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -241,16 +241,60 @@ fn a_file_whose_lost_bytes_a_barrier_of_the_whole_disk_told_of_is_not_called_dur
     let store = Store::open(dir.path(), disk.clone()).unwrap();
     let written = || put(&store, b"bytes");
     let other = written();
-    let group = [written(), written(), written()];
-    let ids: Vec<_> = group.iter().map(|blob| blob.id()).collect();
+    let group = || (0..MANY).map(|_| written()).collect::<Vec<_>>();
+    let ids = |group: &[Arc<Blob>]| group.iter().map(|blob| blob.id()).collect::<Vec<_>>();
+    let first = group();
     disk.fail(Fault::Once(disk.calls()), Trouble::Broken);
-    let refused = store.make_durable(&ids);
-    assert_eq!(refused.len(), 3, "{refused:?}");
+    assert_eq!(store.make_durable(&ids(&first)).len(), MANY);
     // Nobody asked about that one, and the kernel has told of it all the same.
-    let later = [other.id(), written().id(), written().id()];
-    let refused = store.make_durable(&later);
-    let refused: Vec<_> = refused.iter().map(|(id, _)| *id).collect();
-    assert_eq!(refused, [other.id()]);
-    let refused = store.make_durable(&later);
-    assert_eq!(refused.len(), 1, "{refused:?}");
+    let second = group();
+    let mut later = ids(&second);
+    later.push(other.id());
+    for _ in 0..2 {
+        let refused = store.make_durable(&later);
+        let refused: Vec<_> = refused.iter().map(|(id, _)| *id).collect();
+        assert_eq!(refused, [other.id()]);
+    }
+}
+
+#[test]
+fn a_content_that_was_made_ahead_needs_its_bytes_synced_and_not_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FragileDisk::over(dir.path(), "boot");
+    let store = Store::open(dir.path(), disk.clone()).unwrap();
+    store.reserve_above(ContentId(700));
+    store.stock_up().unwrap();
+    let stocked = || store.shelf.stock.get().unwrap().len();
+    while stocked() == 0 {
+        std::thread::yield_now();
+    }
+    let blob = put(&store, b"bytes");
+    assert!(blob.id() > ContentId(700));
+    let before = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    while stocked() < 63 {
+        std::thread::yield_now(); // what was taken is made again
+    }
+    let calls = before.clone();
+    disk.watch(move |_, call, _| calls.lock().push(call));
+    assert!(store.make_durable(&[blob.id()]).is_empty());
+    disk.unwatch();
+    assert_eq!(*before.lock(), [Call::SyncFile]);
+    let left = tempfile::tempdir().unwrap();
+    disk.now().lay(Left::LEAST, left.path());
+    let again = Store::open(left.path(), Arc::new(Host)).unwrap();
+    let found = again.load(blob.id()).unwrap();
+    assert_eq!(found.read_at(0, 9).unwrap(), "bytes");
+}
+
+#[test]
+fn without_room_nothing_is_made_ahead_and_whoever_wants_a_content_hears_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FragileDisk::over(dir.path(), "boot");
+    let store = Store::open(dir.path(), disk.clone()).unwrap();
+    disk.fail(Fault::From(disk.calls()), Trouble::Full);
+    store.stock_up().unwrap();
+    let refused = store.create().unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+    disk.heal();
+    store.create().unwrap();
 }
