@@ -316,13 +316,11 @@ impl Contents for Store {
             let synced = store.load(id).and_then(|blob| blob.sync());
             synced.inspect_err(|_| store.refused().add(id)) // also where it was the name
         };
-        match (contents, self.shelf.crew()) {
-            ([_, _, ..], Some(crew)) => crew.each(contents, sync),
-            _ => {
-                let failed = |id: &ContentId| Some((*id, sync(*id).err()?));
-                contents.iter().filter_map(failed).collect()
-            }
+        if let ([_, _, ..], Some(crew)) = (contents, self.shelf.crew()) {
+            return crew.each(contents, sync);
         }
+        let failed = |id: &ContentId| Some((*id, sync(*id).err()?));
+        contents.iter().filter_map(failed).collect()
     }
 
     fn remove(&self, content: ContentId) {

@@ -194,7 +194,7 @@ fn g5_a_disk_that_fails_or_is_full_loses_nothing_of_what_the_kernel_writes_by_it
     let stride = if std::env::var_os("GAUNTLET_ROUNDS").is_some() {
         1
     } else {
-        48
+        96
     };
     let title = "the same of files that are passed through";
     let steps = flat(&while_read(scenario()));
