@@ -183,6 +183,7 @@ fn round(seed: u64) -> Vec<(&'static str, u64)> {
         });
         deeds += done.load(Ordering::Relaxed) as u64;
         mount.kill();
+        mount.forget();
         boot.next(cut);
         disk.restore();
         plain_disk.restore();

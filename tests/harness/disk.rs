@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd as _, IntoRawFd as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::wait::until;
+
 /// `EXT4_IOC_SHUTDOWN`, and its flag to end without a flush of the log.
 const SHUTDOWN: libc::c_ulong = 0x8004_587d;
 const NO_LOG_FLUSH: u32 = 2;
@@ -56,12 +58,17 @@ impl Disk {
         assert_eq!(done, 0, "shutdown: {}", io::Error::last_os_error());
     }
 
-    /// Gives it power again: what is there is what was on it. Nobody may have it in use.
+    /// Gives it power again: what is there is what was on it. Nobody may have it in use; what was unmounted a moment
+    /// ago lets go of it in its own time.
     ///
     /// # Panics
     /// Somebody has, or it cannot be mounted.
     pub fn restore(&self) {
-        command("umount", &[&text(&self.point)]);
+        let point = text(&self.point);
+        until("the disk is unmounted", || {
+            let done = Command::new("umount").arg(&point).status();
+            done.expect("umount(8)").success().then_some(())
+        });
         self.mount();
     }
 

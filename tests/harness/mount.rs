@@ -176,6 +176,17 @@ impl Mount {
         self.daemon.take().expect("it is running").kill();
     }
 
+    /// Takes away the dead mount of a daemon that was killed, as the end of a machine does: with it goes what the
+    /// kernel has open by itself.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn forget(&self) {
+        let mut unmount = std::process::Command::new("umount");
+        let done = unmount.arg("-l").arg(&self.point).status();
+        assert!(done.expect("umount(8)").success());
+    }
+
     /// What the daemon has said so far.
     #[must_use]
     pub fn log(&self) -> String {

@@ -68,6 +68,17 @@ impl Blob {
         Arc::clone(&self.file)
     }
 
+    /// A descriptor that is open for reading only.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn read_only(&self) -> io::Result<Arc<File>> {
+        if self.writable {
+            return again(&self.file, false).map(Arc::new);
+        }
+        Ok(Arc::clone(&self.file))
+    }
+
     /// Reads `len` bytes; fewer only at the end of the file.
     ///
     /// # Errors

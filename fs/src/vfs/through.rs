@@ -25,6 +25,7 @@ use super::{HandleId, NodeId, Vfs, VfsError};
 use crate::content::room::FILE;
 use crate::content::store::Blob;
 use crate::outbox::journal::Ticket;
+use crate::outbox::ledger::Books;
 use crate::tree::{ContentId, Held};
 
 /// Between two looks at a scratch that is mapped: the first soon, since most programs unmap as they end.
@@ -88,7 +89,8 @@ impl Through {
         Some(Arc::new(Self {
             content: blob.id(),
             size: blob.len().ok()?,
-            file: Mutex::new(Some(blob.file())),
+            // Else our own descriptor, and the kernel's hold on it, would count as a writer for ever.
+            file: Mutex::new(Some(blob.read_only().ok()?)),
             registered: Mutex::default(),
         }))
     }
@@ -196,20 +198,40 @@ impl Vfs {
             }
             _ => sealed,
         };
-        let file_of_it = through.file.lock().clone();
-        let file_of_it = match file_of_it {
-            Some(file) => file,
-            None => self.store.load(through.content)?.file(),
-        };
-        let scratch = self.store.open_anew(through.content, &file_of_it)?;
-        let mark = scratch.mark()?;
         file.set_base(Some(self.version_of(file, sealed)));
-        self.intend(file, &scratch)?;
+        let (scratch, mark) = match self.open_scratch(file, through) {
+            Ok(opened) => opened,
+            Err(error) => {
+                if sealed != through.content {
+                    // The record has a copy, and what the kernel has open is nobody's any more.
+                    file.set_source(Source::Sealed(self.store.load(sealed)?));
+                    let discard = |books: &mut Books| books.tree.discard(through.content);
+                    let ((), _ticket) = self.ledger.change(discard);
+                }
+                return Err(error);
+            }
+        };
         file.set_scratch(Some(Scratch { mark, sealed }));
         file.set_source(Source::Live(scratch.clone()));
         self.table.lock().scratches.insert(file.node);
         self.forget_if_unnamed(file, &scratch);
         Ok(scratch)
+    }
+
+    fn open_scratch(
+        &self,
+        file: &Opened,
+        through: &Through,
+    ) -> Result<(Arc<Blob>, SystemTime), VfsError> {
+        let open = through.file.lock().clone();
+        let open = match open {
+            Some(file) => file,
+            None => self.store.load(through.content)?.file(),
+        };
+        let scratch = self.store.open_anew(through.content, &open)?;
+        let mark = scratch.mark()?;
+        self.intend(file, &scratch)?;
+        Ok((scratch, mark))
     }
 
     /// Gives a node a copy of what it holds, in another file; the copy is safe before the record names it.

@@ -326,3 +326,28 @@ async fn a_file_that_stayed_registered_is_written_while_it_is_read_like_any_othe
     at_rest(&rig).await;
     assert_eq!(rig.get(NodeId::ROOT, "a").await.unwrap(), b"Sealed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_descriptor_of_our_own_that_is_open_for_writing_does_not_count_as_a_writer_for_ever() {
+    let (rig, _) = rig().await;
+    let made = rig.vfs.create(NodeId::ROOT, "b", 0o644, WRITE, false).await;
+    let (attr, handle) = made.unwrap();
+    rig.vfs.flush(handle).await.unwrap();
+    let content = {
+        let books = rig.vfs.ledger().books();
+        books.node(attr.node).unwrap().held.clone().unwrap().content
+    };
+    // An upload has it open, as it was made.
+    let uploading = rig.vfs.store().load(content).unwrap();
+    rig.vfs.release(handle).await;
+    let reader = open(&rig, attr.node, READ).await.unwrap();
+    drop(uploading);
+    let writer = open(&rig, attr.node, WRITE).await.unwrap();
+    writer.write(0, b"written");
+    writer.close(&rig).await;
+    at_rest(&rig).await;
+    assert!(rig.vfs.ledger().books().open.contains(&attr.node));
+    reader.close(&rig).await;
+    at_rest(&rig).await;
+    assert!(!rig.vfs.ledger().books().open.contains(&attr.node));
+}
