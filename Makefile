@@ -13,7 +13,7 @@ BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
 .PHONY: help deps build demo demo-check test check-format check-lints check-units \
-	check-supervisor check-helper check-peers gauntlet gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g12 gauntlet-edge bench bench-durability bench-edge bench-requests deny install uninstall clean
+	check-supervisor check-helper check-peers gauntlet gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g9 gauntlet-g12 gauntlet-edge bench bench-durability bench-edge bench-requests deny install uninstall clean
 
 help:
 	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
@@ -75,7 +75,7 @@ G6_ROUNDS ?= 20
 # Rounds of five kills each: a thousand kills.
 G3_ROUNDS ?= 200
 
-gauntlet: gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g6 gauntlet-g5 gauntlet-g7 gauntlet-g8 gauntlet-g12 gauntlet-edge
+gauntlet: gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g6 gauntlet-g5 gauntlet-g7 gauntlet-g8 gauntlet-g9 gauntlet-g12 gauntlet-edge
 
 # Rounds of a hundred thousand calls each, with mappings and without.
 G1_ROUNDS ?= 8
@@ -129,6 +129,15 @@ gauntlet-g7:
 gauntlet-g8:
 	GAUNTLET_ROUNDS=$(G8_ROUNDS) cargo test --package tuyunfs --lib --features schedules --locked \
 		-- --nocapture --test-threads 1 g8_
+
+# A round is some ten seconds.
+G9_ROUNDS ?= 20
+
+gauntlet-g9:
+	@packaging/check/deps.sh test
+	cargo build --workspace --bins --locked
+	GAUNTLET_ROUNDS=$(G9_ROUNDS) cargo test --package tuyun-tests --test gauntlet --locked \
+		-- --nocapture --test-threads 1 g9
 
 # A round is a thousand pictures, and some minutes.
 G12_ROUNDS ?= 10
