@@ -1,9 +1,11 @@
 //! A drive item: a file or folder as OneDrive knows it.
 //!
 //! Plain values in the words of `graph-api.md` section 3. Ids and tags are opaque: equal or not
-//! equal, never ordered, never parsed (sections 1.2 and 3.2).
+//! equal, never ordered, never parsed (sections 1.2 and 3.2). The text of an id is there once, however many hold it:
+//! a million files are known by some five ids each.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -12,11 +14,11 @@ macro_rules! opaque {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes the text as the service gave it.
-            pub fn new(text: impl Into<Box<str>>) -> Self {
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 

@@ -3,6 +3,8 @@
 //! A name that the drive would refuse is refused at `create`, where the application sees it, not
 //! hours later in the outbox. The rules are those of `graph-api.md` section 4.3.
 
+use std::sync::Arc;
+
 use unicode_normalization::UnicodeNormalization;
 
 /// Characters that no kind of drive stores.
@@ -94,7 +96,7 @@ fn is_reserved(lower: &str) -> bool {
 
 /// What two names share when the drive takes them for one: case and Unicode form are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Fold(Box<str>);
+pub struct Fold(Arc<str>);
 
 impl Fold {
     /// Folds a name.

@@ -16,7 +16,7 @@ use super::{ContentId, Fold, Generation, ItemId, News, NodeId};
 /// All that is known of the mounted folder.
 #[derive(Debug)]
 pub struct Tree {
-    nodes: HashMap<NodeId, Node>,
+    nodes: HashMap<NodeId, Box<Node>>,
     children: HashMap<NodeId, BTreeMap<Fold, NodeId>>,
     by_item: HashMap<ItemId, NodeId>,
     pub(super) graves: HashMap<ItemId, Grave>,
@@ -91,7 +91,7 @@ impl Tree {
                 tree.unsure.insert(node.id);
             }
             tree.next = tree.next.max(node.id.0 + 1);
-            tree.nodes.insert(node.id, node);
+            tree.nodes.insert(node.id, Box::new(node));
         }
         if !tree.nodes.contains_key(&NodeId::ROOT) {
             let nowhere = Place {
@@ -101,7 +101,7 @@ impl Tree {
             let mut root = Node::new(NodeId::ROOT, nowhere, Kind::Directory, now);
             root.place = None;
             root.listed = false;
-            tree.nodes.insert(root.id, root);
+            tree.nodes.insert(root.id, Box::new(root));
             tree.touched.insert(NodeId::ROOT);
         }
         let ids: Vec<NodeId> = tree.nodes.keys().copied().collect();
@@ -120,7 +120,7 @@ impl Tree {
     /// A node.
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&Node> {
-        self.nodes.get(&id)
+        self.nodes.get(&id).map(|node| &**node)
     }
 
     /// The child of exactly this name.
@@ -134,7 +134,7 @@ impl Tree {
     #[must_use]
     pub fn variant(&self, parent: NodeId, name: &str) -> Option<&Node> {
         let id = self.children.get(&parent)?.get(&Fold::of(name))?;
-        self.nodes.get(id)
+        self.node(*id)
     }
 
     /// All children of a folder, those that are never shown included.
@@ -143,30 +143,30 @@ impl Tree {
             .get(&parent)
             .into_iter()
             .flatten()
-            .filter_map(|(_, id)| self.nodes.get(id))
+            .filter_map(|(_, id)| self.node(*id))
     }
 
     /// The node of an item.
     #[must_use]
     pub fn by_item(&self, item: &ItemId) -> Option<&Node> {
-        self.nodes.get(self.by_item.get(item)?)
+        self.node(*self.by_item.get(item)?)
     }
 
     /// All nodes that differ from the drive, those that differ the longest first.
     pub fn pending(&self) -> impl Iterator<Item = &Node> {
-        self.pending.iter().filter_map(|(_, id)| self.nodes.get(id))
+        self.pending.iter().filter_map(|(_, id)| self.node(*id))
     }
 
     /// The folders among them.
     pub fn pending_folders(&self) -> impl Iterator<Item = &Node> {
         self.pending_folders
             .iter()
-            .filter_map(|(_, id)| self.nodes.get(id))
+            .filter_map(|(_, id)| self.node(*id))
     }
 
     /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values()
+        self.nodes.values().map(|node| &**node)
     }
 
     /// How many nodes there are.
@@ -264,7 +264,7 @@ impl Tree {
         self.next += 1;
         let mut node = Node::new(id, place, kind, now);
         fill(&mut node);
-        self.nodes.insert(id, node);
+        self.nodes.insert(id, Box::new(node));
         self.index(id, now);
         self.touched.insert(id);
         id
@@ -274,7 +274,7 @@ impl Tree {
     pub fn insert_as(&mut self, node: Node, now: SystemTime) {
         self.next = self.next.max(node.id.0 + 1);
         let id = node.id;
-        self.nodes.insert(id, node);
+        self.nodes.insert(id, Box::new(node));
         self.index(id, now);
         self.touched.insert(id);
     }
@@ -327,7 +327,7 @@ impl Tree {
         if let (Some(held), false) = (&node.held, keep_content) {
             self.garbage.push(held.content);
         }
-        Some(node)
+        Some(*node)
     }
 
     /// Says that a content file is no longer referred to.
@@ -445,25 +445,34 @@ impl Tree {
             return;
         };
         let pending = self.is_pending(node);
-        if let Some(place) = &node.place {
+        let fold = node.place.as_ref().map(|place| Fold::of(&place.name));
+        if let (Some(place), Some(fold)) = (&node.place, &fold) {
             self.children
                 .entry(place.parent)
                 .or_default()
-                .insert(Fold::of(&place.name), id);
+                .insert(fold.clone(), id);
         }
         self.links += usize::from(node.target.is_some());
         for item in node.items() {
             self.by_item.insert(item.clone(), id);
         }
-        if let Some(base) = &node.baseline {
-            self.taken.insert(
-                (base.parent.clone(), Fold::of(&base.name)),
-                base.item.clone(),
-            );
-        }
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
+        if let Some(base) = &mut node.baseline {
+            // One text for all children of a folder.
+            if let Some((parent, _)) = self.by_item.get_key_value(&base.parent) {
+                base.parent = parent.clone();
+            }
+            let same = node
+                .place
+                .as_ref()
+                .is_some_and(|place| place.name == base.name);
+            let fold = fold.filter(|_| same);
+            let fold = fold.unwrap_or_else(|| Fold::of(&base.name));
+            self.taken
+                .insert((base.parent.clone(), fold), base.item.clone());
+        }
         if pending {
             let since = *node.pending_since.get_or_insert(now);
             self.pending.insert((since, id));
