@@ -1,53 +1,146 @@
 //! `GET`/`HEAD /{path}?{query}` → 302 to the node that should serve it, or to the origin.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderValue, Method, StatusCode, Uri, header};
-use tuyun_chassis::http::{Client, Problem};
-use tuyun_protocol::ImagePath;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use tuyun_chassis::http::{Client, Problem, TooMany};
+use tuyun_protocol::{ImagePath, Labels};
 
 use super::Shared;
 use crate::choose::{Target, choose};
+use crate::gate::Closed;
 
-/// Sends a visitor on. Nothing here waits.
+/// What a visitor asks for, and what decides about the answer.
+#[derive(Debug)]
+pub(super) struct Visit<'a> {
+    pub(super) client: Client,
+    pub(super) path: &'a ImagePath,
+    pub(super) query: Option<&'a str>,
+    pub(super) referer: Option<&'a str>,
+}
+
+/// Why a visitor is not sent on.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    TooMany(TooMany),
+    Closed(Closed),
+}
+
+impl Shared {
+    /// Whether a visitor is sent on at all. Counts it against its limit.
+    pub(super) fn admit(&self, visit: &Visit<'_>) -> Result<(), Refusal> {
+        if let Err(many) = self.redirects.check(visit.client) {
+            self.metrics.limited.inc();
+            return Err(Refusal::TooMany(many));
+        }
+        self.pass(visit)
+    }
+
+    /// Where a visitor is sent. Nothing here waits.
+    pub(super) fn send(&self, visit: &Visit<'_>) -> String {
+        let roster = self.keeper.roster();
+        let labels = if roster.is_labelled() && !self.atlas.is_empty() {
+            self.atlas.find(visit.client.0)
+        } else {
+            Labels::default()
+        };
+        let target = choose(&roster, self.policy, visit.path, &labels, Instant::now());
+        match target {
+            Target::Node(node) => {
+                self.metrics.to_node.inc();
+                node.lease.url.join(visit.path, visit.query)
+            }
+            Target::Origin => {
+                self.metrics.to_origin.inc();
+                self.origin.join(visit.path, visit.query)
+            }
+        }
+    }
+
+    fn pass(&self, visit: &Visit<'_>) -> Result<(), Refusal> {
+        let keys = self.link_keys.as_ref().map(|keys| keys.load());
+        let keys = keys.as_ref().map_or(&[][..], |keys| keys.as_slice());
+        if self.gate.is_open(keys) {
+            return Ok(());
+        }
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let Visit {
+            path,
+            query,
+            referer,
+            ..
+        } = visit;
+        self.gate
+            .check(keys, path, *query, *referer, now.as_secs())
+            .map_err(|closed| {
+                self.metrics.foreign.inc();
+                Refusal::Closed(closed)
+            })
+    }
+}
+
+impl Refusal {
+    fn response(&self) -> Response {
+        match self {
+            Self::TooMany(many) => Problem::from(*many).response(),
+            Self::Closed(closed) => {
+                Problem::of(StatusCode::FORBIDDEN, closed.to_string()).response()
+            }
+        }
+    }
+}
+
+/// Sends a visitor on.
 pub(super) async fn redirect(
     State(shared): State<Arc<Shared>>,
     client: Client,
     method: Method,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Response {
     if method != Method::GET && method != Method::HEAD {
         let allow = [(header::ALLOW, HeaderValue::from_static("GET, HEAD"))];
         let problem = Problem::of(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.");
         return (allow, problem).into_response();
     }
-    if let Err(too_many) = shared.redirects.check(client) {
-        shared.metrics.limited.inc();
-        return Problem::from(too_many).response();
-    }
     let path = match ImagePath::from_request(uri.path()) {
         Ok(path) => path,
         Err(bad) => {
+            // Whoever asks for nonsense has a limit, too.
+            if let Err(many) = shared.redirects.check(client) {
+                shared.metrics.limited.inc();
+                return Problem::from(many).response();
+            }
             shared.metrics.bad_path.inc();
             return Problem::bad_request(bad.to_string()).response();
         }
     };
-    let roster = shared.keeper.roster();
-    let location = match choose(&roster, shared.policy, &path, Instant::now()) {
-        Target::Node(node) => {
-            shared.metrics.to_node.inc();
-            node.lease.url.join(&path, uri.query())
-        }
-        Target::Origin => {
-            shared.metrics.to_origin.inc();
-            shared.origin.join(&path, uri.query())
-        }
+    // A header that is no text names no site.
+    let referer = headers
+        .get(header::REFERER)
+        .map(|value| value.to_str().unwrap_or("?"));
+    let visit = Visit {
+        client,
+        path: &path,
+        query: uri.query(),
+        referer,
     };
-    let Ok(location) = HeaderValue::try_from(location) else {
+    if let Err(refusal) = shared.admit(&visit) {
+        return refusal.response();
+    }
+    if let Some(per_second) = shared.fleet_limit
+        && let Some(wait) = shared.keeper.count(client.key(), per_second).await
+    {
+        shared.metrics.limited.inc();
+        return Problem::from(TooMany(wait)).response();
+    }
+    let Ok(location) = HeaderValue::try_from(shared.send(&visit)) else {
         return Problem::bad_request("The query cannot be passed on.").response();
     };
     let mut response = Response::new(Body::empty());
