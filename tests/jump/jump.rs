@@ -65,6 +65,8 @@ impl Running {
         settings.nodes.token_file = files[0].path().to_str().unwrap().into();
         settings.admin.token_file = files[1].path().to_str().unwrap().into();
         settings.nodes.probe = Period::seconds(0);
+        settings.nodes.figures = Period::seconds(0);
+        settings.snapshot.clear();
         settings.limit.redirect_per_second = 0;
         settings.limit.update_per_second = 0;
         change(&mut settings);
