@@ -124,6 +124,18 @@ impl Running {
         }
     }
 
+    /// Where a browser finds it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// Orders something as the operator.
+    pub(crate) async fn order(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let token = format!("Bearer {ADMIN}");
+        self.send(method, path, &[("authorization", &token)], body.to_string())
+            .await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, &[], String::new()).await
     }

@@ -70,8 +70,9 @@ impl Quick {
             query: asked.query,
             referer: asked.referer,
         };
+        self.shared.pass(&visit).ok()?;
         // One too many is counted again by the router, and refused there.
-        self.shared.admit(&visit).ok()?;
+        self.shared.limit(client).ok()?;
         let location = self.shared.send(&visit);
         out.extend_from_slice(b"HTTP/1.1 302 Found\r\nlocation: ");
         out.extend_from_slice(location.as_bytes());

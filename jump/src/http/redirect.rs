@@ -13,6 +13,7 @@ use tuyun_protocol::{ImagePath, Labels};
 use super::Shared;
 use crate::choose::{Target, choose};
 use crate::gate::Closed;
+use crate::metrics::Metrics;
 
 /// What a visitor asks for, and what decides about the answer.
 #[derive(Debug)]
@@ -31,15 +32,6 @@ pub(super) enum Refusal {
 }
 
 impl Shared {
-    /// Whether a visitor is sent on at all. Counts it against its limit.
-    pub(super) fn admit(&self, visit: &Visit<'_>) -> Result<(), Refusal> {
-        if let Err(many) = self.redirects.check(visit.client) {
-            self.metrics.limited.inc();
-            return Err(Refusal::TooMany(many));
-        }
-        self.pass(visit)
-    }
-
     /// Where a visitor is sent. Nothing here waits.
     pub(super) fn send(&self, visit: &Visit<'_>) -> String {
         let roster = self.keeper.roster();
@@ -61,7 +53,13 @@ impl Shared {
         }
     }
 
-    fn pass(&self, visit: &Visit<'_>) -> Result<(), Refusal> {
+    /// Whether a visitor asks too often. Counts it.
+    pub(super) fn limit(&self, client: Client) -> Result<(), Refusal> {
+        self.redirects.check(client).map_err(Refusal::TooMany)
+    }
+
+    /// Whether the picture may be shown where the visitor wants it.
+    pub(super) fn pass(&self, visit: &Visit<'_>) -> Result<(), Refusal> {
         let keys = self.link_keys.as_ref().map(|keys| keys.load());
         let keys = keys.as_ref().map_or(&[][..], |keys| keys.as_slice());
         if self.gate.is_open(keys) {
@@ -78,18 +76,19 @@ impl Shared {
         } = visit;
         self.gate
             .check(keys, path, *query, *referer, now.as_secs())
-            .map_err(|closed| {
-                self.metrics.foreign.inc();
-                Refusal::Closed(closed)
-            })
+            .map_err(Refusal::Closed)
     }
 }
 
 impl Refusal {
-    fn response(&self) -> Response {
+    fn response(&self, metrics: &Metrics) -> Response {
         match self {
-            Self::TooMany(many) => Problem::from(*many).response(),
+            Self::TooMany(many) => {
+                metrics.limited.inc();
+                Problem::from(*many).response()
+            }
             Self::Closed(closed) => {
+                metrics.foreign.inc();
                 Problem::of(StatusCode::FORBIDDEN, closed.to_string()).response()
             }
         }
@@ -109,36 +108,34 @@ pub(super) async fn redirect(
         let problem = Problem::of(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.");
         return (allow, problem).into_response();
     }
+    let metrics = &shared.metrics;
+    // Whoever asks for nonsense has a limit, too.
+    if let Err(refusal) = shared.limit(client) {
+        return refusal.response(metrics);
+    }
     let path = match ImagePath::from_request(uri.path()) {
         Ok(path) => path,
         Err(bad) => {
-            // Whoever asks for nonsense has a limit, too.
-            if let Err(many) = shared.redirects.check(client) {
-                shared.metrics.limited.inc();
-                return Problem::from(many).response();
-            }
-            shared.metrics.bad_path.inc();
+            metrics.bad_path.inc();
             return Problem::bad_request(bad.to_string()).response();
         }
     };
     // A header that is no text names no site.
-    let referer = headers
-        .get(header::REFERER)
-        .map(|value| value.to_str().unwrap_or("?"));
+    let referer = headers.get(header::REFERER);
+    let referer = referer.map(|value| value.to_str().unwrap_or("?"));
     let visit = Visit {
         client,
         path: &path,
         query: uri.query(),
         referer,
     };
-    if let Err(refusal) = shared.admit(&visit) {
-        return refusal.response();
+    if let Err(refusal) = shared.pass(&visit) {
+        return refusal.response(metrics);
     }
     if let Some(per_second) = shared.fleet_limit
         && let Some(wait) = shared.keeper.count(client.key(), per_second).await
     {
-        shared.metrics.limited.inc();
-        return Problem::from(TooMany(wait)).response();
+        return Refusal::TooMany(TooMany(wait)).response(metrics);
     }
     let Ok(location) = HeaderValue::try_from(shared.send(&visit)) else {
         return Problem::bad_request("The query cannot be passed on.").response();
