@@ -4,6 +4,7 @@
 mod choice;
 mod command;
 mod contract;
+mod failures;
 mod hotlink;
 mod jump;
 mod limits;
@@ -11,6 +12,7 @@ mod node;
 mod operator;
 mod page;
 mod probes;
+mod redis_kinds;
 mod restart;
 mod shared_redis;
 mod signed;

@@ -53,10 +53,7 @@ async fn fleet() -> (Running, Vec<Node>) {
         ("home", "token-home", json!({}), 0),
     ] {
         let node = Node::start(200).await;
-        node.say(
-            figures(load + 7),
-            days(1_000_000 * (load + 20)),
-        );
+        node.say(figures(load + 7), days(1_000_000 * (load + 20)));
         let body = json!({ "server_id": id, "url": node.url(), "capacity": 100, "load": load,
             "labels": labels, "version": "tuyun-edge 0.1.0" });
         assert_eq!(Signed::new(token, &body).send(&jump).await.status, 200);

@@ -201,9 +201,10 @@ impl Table {
     }
 
     /// What the registry holds, as asked at `asked`. What changed here since then is newer and
-    /// stays; everything else is as listed.
+    /// stays; everything else is as listed. A registry that comes back from an outage may have lost
+    /// everything: what was heard here and lives is told to it again.
     pub fn reconcile(&mut self, listed: Vec<Listed>, asked: Instant, now: Instant) {
-        self.outage = None;
+        let back = self.outage.take().is_some();
         let mut before = std::mem::take(&mut self.entries);
         for item in listed {
             let Listed {
@@ -254,10 +255,13 @@ impl Table {
                 entry.settle_load(&self.orders);
             }
         }
-        let newer = before
-            .into_iter()
-            .filter(|(_, old)| old.changed >= asked || !old.saved);
-        self.entries.extend(newer);
+        let kept = before.into_iter().filter_map(|(id, mut old)| {
+            if back && old.heard {
+                old.saved = false;
+            }
+            (old.changed >= asked || !old.saved).then_some((id, old))
+        });
+        self.entries.extend(kept);
         self.left.retain(|_, left| left.at >= asked || !left.saved);
         self.forget(now);
     }

@@ -358,3 +358,24 @@ fn a_restart_remembers_leases_and_orders_with_the_life_they_had_left() {
     assert_eq!(again.unsaved(later).leases.len(), 2, "the registry is told");
     assert_eq!(alive(&again, now + TTL), [""; 0]);
 }
+
+#[test]
+fn a_registry_that_comes_back_empty_is_told_what_was_heard_here() {
+    let start = Instant::now();
+    let mut table = table_of(&["1"], start);
+    save_all(&mut table, start);
+    let now = start + SECOND;
+    table.reconcile(listed(vec![(lease("1"), TTL), (lease("2"), TTL)]), now, now);
+    table.lost(now);
+    let later = now + SECOND;
+    table.reconcile(listed(vec![]), later, later);
+    assert_eq!(alive(&table, later), ["1"], "the other was heard elsewhere");
+    assert_eq!(table.unsaved(later).leases.len(), 1);
+    save_all(&mut table, later);
+    table.reconcile(listed(vec![]), later + SECOND, later + SECOND);
+    assert_eq!(
+        alive(&table, later + SECOND),
+        [""; 0],
+        "only an outage excuses it"
+    );
+}
