@@ -1,6 +1,6 @@
 """A redirect as small Python jumps do it: Flask, and one question to Redis after the other.
 
-Stands for the original jump in `jump.sh`. Run by hypercorn: `hypercorn jump_peer:app`, with REDIS naming
+Stands for the original jump in `jump.sh`. Run by hypercorn: `hypercorn jump_peer:served`, with REDIS naming
 the port, ORIGIN the base without nodes.
 """
 
@@ -8,6 +8,7 @@ import os
 
 import flask
 import redis
+from hypercorn.middleware import AsyncioWSGIMiddleware
 
 app = flask.Flask(__name__)
 store = redis.Redis(port=int(os.environ["REDIS"]), db=2, decode_responses=True)
@@ -22,3 +23,6 @@ def jump(path):
         if url:
             return flask.redirect(url + path)
     return flask.redirect(origin + path)
+
+
+served = AsyncioWSGIMiddleware(app)
