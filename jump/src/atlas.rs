@@ -1,7 +1,7 @@
 //! Where is a visitor?
 //!
 //! Looked up by address: first in a table of ranges that the operator keeps, then in a database in
-//! MaxMind's format. Both are in memory. Whoever is in neither is nowhere, and goes wherever the policy
+//! `MaxMind`'s format. Both are in memory. Whoever is in neither is nowhere, and goes wherever the policy
 //! says.
 
 use std::net::IpAddr;
@@ -33,7 +33,7 @@ pub struct Ranges {
     v6: PrefixMap<Ipv6Net, Labels>,
 }
 
-/// A database in MaxMind's format.
+/// A database in `MaxMind`'s format.
 pub struct Database(Reader<Vec<u8>>);
 
 /// Why a file says nothing about addresses.

@@ -87,7 +87,7 @@ impl Follower {
             match (file.take)() {
                 Ok(()) => tracing::info!(%path, "took the file anew"),
                 Err(error) => {
-                    tracing::warn!(%path, error, "cannot use the file as it is now; going on with what it was")
+                    tracing::warn!(%path, error, "cannot use the file as it is now; going on with what it was");
                 }
             }
         }

@@ -77,7 +77,7 @@ impl Keeper {
             let before = table.lease(&lease.id).cloned();
             let lease = table.hear(lease, ttl, now)?;
             self.publish(&table, now);
-            let news = before.as_ref() != Some(&lease);
+            let news = before.is_none_or(|before| !before.says_the_same_as(&lease));
             (lease, table.is_lost(), news)
         };
         // In an outage the node is not kept waiting; the next round tells the registry.

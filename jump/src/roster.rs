@@ -42,6 +42,20 @@ pub struct Lease {
     pub report: Report,
 }
 
+impl Lease {
+    /// Whether other jumps may as well hear of it at their next look: how busy a node is changes with
+    /// each report.
+    #[must_use]
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let busy = |lease: &Self| {
+            let mut lease = lease.clone();
+            lease.report.load = None;
+            lease
+        };
+        busy(self) == busy(other)
+    }
+}
+
 /// What the operator has ordered about a node. It outweighs what the node says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -108,7 +108,7 @@ pub struct Nodes {
 pub struct Geo {
     /// A table of ranges.
     pub table: String,
-    /// A database in MaxMind's format.
+    /// A database in `MaxMind`'s format.
     pub database: String,
 }
 

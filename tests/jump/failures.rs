@@ -204,7 +204,7 @@ fn a_node_with_a_full_disk_keeps_its_visitors_and_they_get_their_pictures() {
     if !needs::met(&[Need::Root, Need::Loop, Need::Program("mkfs.ext4")]) {
         return;
     }
-    let picture = [b"GIF89a".as_slice(), &[7; 50_000]].concat();
+    let picture = [b"GIF89a".as_slice(), &vec![7; 50_000]].concat();
     let origin = StandIn::start(picture.clone());
     let jump = Jump::start(origin.url.trim_end_matches('/'), "");
     let dir = tempfile::tempdir().unwrap();
@@ -215,7 +215,8 @@ fn a_node_with_a_full_disk_keeps_its_visitors_and_they_get_their_pictures() {
     });
     sent_to(&jump, &edge.url);
     let mut filler = std::fs::File::create(dir.path().join("disk/filler")).unwrap();
-    while filler.write_all(&[1; 64 * 1024]).is_ok() {}
+    let piece = vec![1; 64 * 1024];
+    while filler.write_all(&piece).is_ok() {}
     while filler.write_all(&[1]).is_ok() {}
     let visitor = Visitor::of(&jump);
     for n in 0..20 {
@@ -425,7 +426,7 @@ fn beat(jump: &Jump, id: &str, url: &str, off: i64) -> (u16, String) {
         body.len()
     );
     for (name, value) in signature.headers() {
-        request.push_str(&format!("{name}: {value}\r\n"));
+        request += &[name, ": ", &value, "\r\n"].concat();
     }
     let answer = raw(jump, &format!("{request}\r\n{body}")).unwrap();
     (answer[9..12].parse().unwrap(), answer)

@@ -16,3 +16,4 @@ mod redis_kinds;
 mod restart;
 mod shared_redis;
 mod signed;
+mod transport;

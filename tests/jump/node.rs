@@ -23,6 +23,7 @@ pub(crate) struct Node {
     asked: Arc<AtomicU32>,
     /// Its status and its days.
     figures: Arc<Mutex<(Value, Value)>>,
+    figures_asked: Arc<AtomicU32>,
     serving: JoinHandle<()>,
 }
 
@@ -39,12 +40,17 @@ impl Node {
             StatusCode::from_u16(says.load(Ordering::SeqCst)).unwrap()
         });
         let figures = Arc::new(Mutex::new((Value::Null, Value::Null)));
+        let figures_asked = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&figures_asked);
         let (status_says, traffic_says) = (Arc::clone(&figures), Arc::clone(&figures));
         let router = Router::new()
             .route("/_api/health", health)
             .route(
                 "/_api/status",
-                get(async move || Json(status_says.lock().unwrap().0.clone())),
+                get(async move || {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    Json(status_says.lock().unwrap().0.clone())
+                }),
             )
             .route(
                 "/_api/traffic",
@@ -56,6 +62,7 @@ impl Node {
             status,
             asked,
             figures,
+            figures_asked,
             serving,
         }
     }
@@ -71,6 +78,11 @@ impl Node {
     /// How often it was asked for its health.
     pub(crate) fn asked(&self) -> u32 {
         self.asked.load(Ordering::SeqCst)
+    }
+
+    /// How often it was asked for its status.
+    pub(crate) fn figures_asked(&self) -> u32 {
+        self.figures_asked.load(Ordering::SeqCst)
     }
 
     /// What it says of itself from now on.

@@ -98,8 +98,8 @@ fn what_is_no_database_is_refused() {
 fn text(value: &str) -> Vec<u8> {
     assert!(value.len() < 29 + 256);
     let mut bytes = match u8::try_from(value.len()).unwrap() {
-        short @ 0..29 => vec![0x40 | short],
-        long => vec![0x40 | 29, long - 29],
+        short @ 0..0x1d => vec![0x40 | short],
+        long => vec![0x40 | 0x1d, long - 0x1d],
     };
     bytes.extend(value.bytes());
     bytes

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
@@ -16,11 +16,9 @@ use tuyun_chassis::http::Problem;
 use tuyun_protocol::{ImagePath, Labels, NodeId};
 
 use super::Shared;
+use super::update::short_body;
 use crate::choose::{Match, Nearness, Policy, Target, choose};
 use crate::roster::{Kind, Node, Order, Roster};
-
-/// An order is some hundred bytes.
-const MOST_BYTES: usize = 4096;
 
 /// The largest weight that can be ordered, in Mbit/s.
 const MOST_WEIGHT: u32 = 1_000_000;
@@ -41,14 +39,10 @@ pub(super) struct Shown<'a> {
     load: u8,
     #[serde(skip_serializing_if = "Labels::is_empty")]
     labels: &'a Labels,
-    #[serde(skip_serializing_if = "is_no_order")]
-    order: &'a Order,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<&'a Order>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'a str>,
-}
-
-fn is_no_order(order: &&Order) -> bool {
-    **order == Order::default()
 }
 
 impl<'a> Shown<'a> {
@@ -65,7 +59,7 @@ impl<'a> Shown<'a> {
             weight: node.weight,
             load: node.load,
             labels: &node.labels,
-            order: &node.order,
+            order: Some(&node.order).filter(|order| **order != Order::default()),
             version: node.lease.version.as_deref(),
         }
     }
@@ -236,18 +230,19 @@ pub(super) async fn order(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     if let Err(denied) = shared.operator.check_change(&headers) {
-        return denied;
+        return denied.into_response();
     }
     let id: NodeId = match id.parse() {
         Ok(id) => id,
         Err(_) => return Problem::bad_request("That is no server_id.").response(),
     };
-    if body.len() > MOST_BYTES {
-        return Problem::of(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large.").response();
-    }
+    let body = match short_body(body).await {
+        Ok(body) => body,
+        Err(problem) => return problem.response(),
+    };
     let fields: Value = match serde_json::from_slice(&body) {
         Ok(fields @ Value::Object(_)) => fields,
         _ => return Problem::bad_request("The body is not a JSON object.").response(),
@@ -298,7 +293,7 @@ pub(super) async fn remove(
     headers: HeaderMap,
 ) -> Response {
     if let Err(denied) = shared.operator.check_change(&headers) {
-        return denied;
+        return denied.into_response();
     }
     let Ok(id) = id.parse::<NodeId>() else {
         return Problem::bad_request("That is no server_id.").response();

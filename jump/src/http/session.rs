@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
@@ -20,14 +20,12 @@ use tuyun_chassis::http::{Bearer, Client, Denied, Problem};
 use tuyun_protocol::Token;
 
 use super::Shared;
+use super::update::short_body;
 
 /// How long somebody stays signed in: a working day.
 const LIFE: Duration = Duration::from_hours(12);
 
 const COOKIE: &str = "tuyun_jump";
-
-/// A form with a token is some hundred bytes.
-const MOST_BYTES: usize = 1024;
 
 /// Knows the operator.
 #[derive(Debug, Default)]
@@ -36,6 +34,27 @@ pub(crate) struct Operator {
     token: Option<Token>,
     /// Whether the cookie may travel over TLS only.
     secure: bool,
+}
+
+/// Why nothing is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Locked {
+    /// It is not the operator.
+    Denied(Denied),
+    /// It may be a form of another site.
+    Form,
+}
+
+impl IntoResponse for Locked {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Denied(denied) => denied.into_response(),
+            Self::Form => {
+                let kind = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                Problem::of(kind, "Changes have to be application/json.").response()
+            }
+        }
+    }
 }
 
 impl Operator {
@@ -58,19 +77,18 @@ impl Operator {
     }
 
     /// The same for what changes something.
-    pub(super) fn check_change(&self, headers: &HeaderMap) -> Result<(), Response> {
+    pub(super) fn check_change(&self, headers: &HeaderMap) -> Result<(), Locked> {
         if self.bearer.check(headers).is_ok() {
             return Ok(());
         }
-        self.check(headers).map_err(Denied::into_response)?;
+        self.check(headers).map_err(Locked::Denied)?;
         let kind = headers
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
         if kind.is_some_and(|kind| kind.starts_with("application/json")) {
             return Ok(());
         }
-        let kind = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        Err(Problem::of(kind, "Changes have to be application/json.").response())
+        Err(Locked::Form)
     }
 
     fn is_signed_in(&self, headers: &HeaderMap, now: u64) -> bool {
@@ -124,7 +142,7 @@ pub(super) async fn sign_in(
     State(shared): State<Arc<Shared>>,
     client: Client,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     // Guessing is as slow as lying about nodes.
     if let Err(many) = shared.updates.check(client) {
@@ -134,9 +152,10 @@ pub(super) async fn sign_in(
     let Some(token) = &operator.token else {
         return Denied::Closed.into_response();
     };
-    if body.len() > MOST_BYTES {
-        return Problem::of(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large.").response();
-    }
+    let body = match short_body(body).await {
+        Ok(body) => body,
+        Err(problem) => return problem.response(),
+    };
     let kind = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
@@ -223,10 +242,10 @@ mod tests {
         let token = Token::new("secret");
         let operator = Operator::new(Some(token.clone()), false);
         let mut headers = brings(&format!("{COOKIE}={}", value(&token, now() + 10)));
-        assert!(operator.check_change(&headers).is_err());
+        assert_eq!(operator.check_change(&headers), Err(Locked::Form));
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(header::CONTENT_TYPE, form);
-        assert!(operator.check_change(&headers).is_err());
+        assert_eq!(operator.check_change(&headers), Err(Locked::Form));
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),

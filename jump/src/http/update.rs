@@ -133,6 +133,11 @@ async fn receive(shared: &Shared, client: Client, body: Body) -> Result<Vec<u8>,
         .updates
         .check(client)
         .map_err(|many| Rejected::TooMany(many.into()))?;
+    short_body(body).await.map_err(Rejected::Body)
+}
+
+/// A body that is short and comes in time, whoever sends it.
+pub(super) async fn short_body(body: Body) -> Result<Vec<u8>, Problem> {
     let too_large = |_| Problem::of(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large.");
     let reading = tokio::time::timeout(BODY_DEADLINE, axum::body::to_bytes(body, MOST_BYTES));
     let slow = |_| Problem::of(StatusCode::REQUEST_TIMEOUT, "The body took too long.");
@@ -140,7 +145,7 @@ async fn receive(shared: &Shared, client: Client, body: Body) -> Result<Vec<u8>,
         .await
         .map_err(slow)
         .and_then(|read| read.map_err(too_large));
-    bytes.map(Vec::from).map_err(Rejected::Body)
+    bytes.map(Vec::from)
 }
 
 async fn prove(

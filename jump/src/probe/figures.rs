@@ -223,20 +223,27 @@ mod tests {
         Base::parse("https://a.example/").unwrap()
     }
 
-    fn says(traffic_out: u64) -> Option<Status> {
-        Some(Status {
+    fn says(traffic_out: u64) -> Status {
+        Status {
             traffic_out,
             ..Status::default()
-        })
+        }
     }
 
     #[test]
     fn the_rate_is_what_was_sent_between_two_looks() {
-        let first = sighting(&url(), None, true, says(1_000_000), None, 10_000);
+        let first = sighting(&url(), None, true, Some(says(1_000_000)), None, 10_000);
         assert_eq!(first.rate, 0, "since when is not known");
-        let second = sighting(&url(), Some(&first), true, says(1_500_000), None, 15_000);
+        let second = sighting(
+            &url(),
+            Some(&first),
+            true,
+            Some(says(1_500_000)),
+            None,
+            15_000,
+        );
         assert_eq!(second.rate, 100_000);
-        let restarted = sighting(&url(), Some(&second), true, says(100), None, 20_000);
+        let restarted = sighting(&url(), Some(&second), true, Some(says(100)), None, 20_000);
         assert_eq!((restarted.rate, restarted.traffic_out), (0, 100));
         let earlier = sighting(&url(), Some(&second), false, None, None, 1_000);
         assert!(earlier.at > second.at, "a clock that lags hides no news");

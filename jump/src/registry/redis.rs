@@ -318,13 +318,13 @@ impl Registry for Redis {
     ) -> Result<bool, RegistryError> {
         let mut set = with("SET", &format!("{NONCE}{id}:{nonce:032x}"));
         set.arg(1).arg("NX").arg("PX").arg(millis(life));
-        was_set(self.write(vec![set]).await?)
+        Ok(was_set(&self.write(vec![set]).await?))
     }
 
     async fn turn(&self, id: &NodeId, life: Duration) -> Result<bool, RegistryError> {
         let mut set = with("SET", &format!("{TURN}{id}"));
         set.arg(1).arg("NX").arg("PX").arg(millis(life));
-        was_set(self.write(vec![set]).await?)
+        Ok(was_set(&self.write(vec![set]).await?))
     }
 
     async fn saw(&self, id: &NodeId, sighting: &Sighting) -> Result<(), RegistryError> {
@@ -390,8 +390,8 @@ impl Registry for Redis {
 }
 
 /// The answer to `SET … NX`.
-fn was_set(answer: Vec<Value>) -> Result<bool, RegistryError> {
-    Ok(!matches!(answer.first(), None | Some(Value::Nil)))
+fn was_set(answer: &[Value]) -> bool {
+    !matches!(answer.first(), None | Some(Value::Nil))
 }
 
 async fn in_time<T>(

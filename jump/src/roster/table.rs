@@ -263,6 +263,10 @@ impl Table {
         });
         self.entries.extend(kept);
         self.left.retain(|_, left| left.at >= asked || !left.saved);
+        self.orders.retain(|_, ordered| {
+            let recent = ordered.given.is_some_and(|given| given >= asked);
+            ordered.order.is_some() || !ordered.saved || recent
+        });
         self.forget(now);
     }
 

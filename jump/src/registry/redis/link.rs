@@ -89,15 +89,15 @@ impl Link {
         }
         match &self.route {
             Route::Single(manager, _) => {
-                questions.into_iter().for_each(|question| {
+                for question in questions {
                     pipe.add_command(question);
-                });
+                }
                 pipe.query_async(&mut manager.clone()).await
             }
             Route::Sentinel(sentinel) => {
-                questions.into_iter().for_each(|question| {
+                for question in questions {
                     pipe.add_command(question);
-                });
+                }
                 let mut connection = sentinel.lock().await.connection().await?;
                 let answer = pipe.query_async(&mut connection).await;
                 if answer.is_err() {
