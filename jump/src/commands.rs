@@ -198,7 +198,7 @@ fn make_link(matches: &ArgMatches, settings: &Settings) -> Result<String, Failur
         return Err(Failure::new(Code::Config, "setting `hotlink.key_file`: it is not set")
             .hint("make a key with: (umask 077; openssl rand -hex 32 > /etc/tuyun/jump-link-key), and name that file"));
     }
-    let keys = crate::read_link_keys(Path::new(file)).map_err(Failure::from)?;
+    let keys = crate::files::read_link_keys(Path::new(file)).map_err(Failure::from)?;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

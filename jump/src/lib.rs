@@ -9,6 +9,7 @@ pub mod admission;
 pub mod atlas;
 pub mod choose;
 pub mod commands;
+mod files;
 pub mod fresh;
 pub mod gate;
 pub mod health;
@@ -23,7 +24,6 @@ pub mod settings;
 pub mod snapshot;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,11 +37,9 @@ use tuyun_chassis::http::{Front, Limiter, Listener, ListenerError, dress};
 use tuyun_chassis::notify;
 use tuyun_chassis::program::Program;
 use tuyun_chassis::settings::{SecretError, SettingsError};
-use tuyun_protocol::{Token, TokenBook};
 
 use crate::admission::Admission;
-use crate::atlas::{Atlas, Database, Ranges};
-use crate::fresh::{Follower, Fresh};
+use crate::fresh::Follower;
 use crate::http::{Operator, Quick, Shared};
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
@@ -167,14 +165,14 @@ impl Jump {
         let mut follower = Follower::default();
         let pulse = Arc::new(Pulse::default());
         let tls = settings.tls()?;
-        let operator = operator_token(&settings.admin.token_file)?;
+        let operator = files::operator_token(&settings.admin.token_file)?;
         let shared = Arc::new(Shared {
             keeper: Arc::clone(&keeper),
             policy: settings.policy(),
             origin: settings.origin()?,
             allow_origin: allow_origin(&settings.allow_origin)?,
             admission: Admission::new(
-                token_book(settings, &mut follower)?,
+                files::token_book(settings, &mut follower)?,
                 settings.nodes.require_signed,
             ),
             ttl,
@@ -183,9 +181,9 @@ impl Jump {
             updates: Limiter::new(settings.limit.update_per_second),
             fleet_limit: Some(settings.limit.redirect_per_second)
                 .filter(|limit| settings.limit.fleet && *limit > 0),
-            atlas: atlas(settings, &mut follower)?,
+            atlas: files::atlas(settings, &mut follower)?,
             gate: settings.gate()?,
-            link_keys: link_keys(&settings.hotlink.key_file, &mut follower)?,
+            link_keys: files::link_keys(&settings.hotlink.key_file, &mut follower)?,
             operator: Operator::new(operator, tls.is_some()),
             pulse: Arc::clone(&pulse),
             shares,
@@ -296,79 +294,6 @@ impl Jump {
         public?;
         Ok(control?)
     }
-}
-
-/// The nodes' tokens; without a file nobody can report here.
-fn token_book(settings: &Settings, follower: &mut Follower) -> Result<Fresh<TokenBook>, RunError> {
-    let file = &settings.nodes.token_file;
-    if file.is_empty() {
-        tracing::warn!(
-            "`nodes.token_file` is not set: no node can report here, only nodes found in Redis get visitors"
-        );
-        return Ok(Fresh::default());
-    }
-    follower.add(Path::new(file), read_book)
-}
-
-fn read_book(path: &Path) -> Result<TokenBook, RunError> {
-    let text = tuyun_chassis::settings::read_secret_text(path)?;
-    let unusable = |what: String| {
-        let advice = "write one line a node: its server_id, a space, its token; or `*` and a token";
-        let what = format!("{}: {what}", path.display());
-        SettingsError::unusable("nodes.token_file", what, advice)
-    };
-    let book = TokenBook::parse(&text).map_err(|bad| unusable(bad.to_string()))?;
-    if book.is_empty() {
-        return Err(unusable("there is no token in it".to_owned()).into());
-    }
-    Ok(book)
-}
-
-/// The operator's token; without a file there is no operator.
-fn operator_token(file: &str) -> Result<Option<Token>, RunError> {
-    if file.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(
-        tuyun_chassis::settings::read_secret(Path::new(file))?.into(),
-    ))
-}
-
-/// The keys of signed links, the first being the one that signs.
-fn link_keys(file: &str, follower: &mut Follower) -> Result<Option<Fresh<Vec<Token>>>, RunError> {
-    if file.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(follower.add(Path::new(file), read_link_keys)?))
-}
-
-pub(crate) fn read_link_keys(path: &Path) -> Result<Vec<Token>, SecretError> {
-    let lines = tuyun_chassis::settings::read_secret_lines(path)?;
-    Ok(lines.into_iter().map(Token::from).collect())
-}
-
-/// What is known of where visitors are.
-fn atlas(settings: &Settings, follower: &mut Follower) -> Result<Atlas, RunError> {
-    let wrong = |setting, file: &str, bad: &atlas::BadAtlas| {
-        let advice = "name a readable file of that kind, or leave it empty";
-        SettingsError::unusable(setting, format!("{file}: {bad}"), advice)
-    };
-    let settings::Geo { table, database } = &settings.geo;
-    let ranges = match table.as_str() {
-        "" => None,
-        file => {
-            let ranges = follower.add(Path::new(file), Ranges::read);
-            Some(ranges.map_err(|bad| wrong("geo.table", file, &bad))?)
-        }
-    };
-    let places = match database.as_str() {
-        "" => None,
-        file => {
-            let places = follower.add(Path::new(file), Database::read);
-            Some(places.map_err(|bad| wrong("geo.database", file, &bad))?)
-        }
-    };
-    Ok(Atlas::new(ranges, places))
 }
 
 fn allow_origin(text: &str) -> Result<Option<HeaderValue>, SettingsError> {

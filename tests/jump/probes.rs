@@ -249,6 +249,6 @@ async fn a_node_that_comes_and_goes_returns_more_slowly_each_time() {
         sent_to(&jump, &node.url()).await;
         returns.push(node.asked() - before);
     }
-    assert!(returns[0] <= 3 && returns[3] >= 6, "{returns:?}");
+    assert!(returns[0] < returns[3] && returns[3] >= 6, "{returns:?}");
     jump.stop().await;
 }

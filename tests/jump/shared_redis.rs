@@ -280,8 +280,8 @@ async fn an_original_is_asked_for_its_figures_by_one_jump_of_the_fleet_and_all_k
         })
         .await;
     }
-    // Longer than either would have waited for its first look.
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    // Longer than either waits before its first look.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(node.figures_asked(), 1);
     here.stop().await;
     there.stop().await;

@@ -29,6 +29,9 @@ const DATE: usize = 10;
 /// Nodes asked at once.
 const AT_ONCE: usize = 16;
 
+/// How soon a node is asked that has just come.
+const FIRST: Duration = Duration::from_secs(2);
+
 /// How often is looked whose time has come.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -70,7 +73,8 @@ impl Figures {
                 due.retain(|id, _| roster.nodes().iter().any(|node| node.lease.id == *id));
                 for node in roster.nodes().iter().filter(|node| now < node.until) {
                     let period = self.period_of(node.lease.kind);
-                    let first = || now + period.mul_f64(rand::random::<f64>() / 4.0);
+                    // Soon, so that a page shows something, and not all jumps at once.
+                    let first = || now + (period / 4).min(FIRST).mul_f64(rand::random());
                     let at = due.entry(node.lease.id.clone()).or_insert_with(first);
                     if *at > now || running.len() >= AT_ONCE {
                         continue;
