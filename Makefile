@@ -13,7 +13,7 @@ BUILT      ?= $(shell packaging/check/target-dir.sh)/release
 PROGRAMS = tuyunfs tuyun-edge tuyun-jump
 
 .PHONY: help deps build demo demo-check test check-format check-lints check-units \
-	check-supervisor check-helper check-peers gauntlet gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g9 gauntlet-g12 gauntlet-edge bench bench-durability bench-edge bench-requests deny install uninstall clean
+	check-supervisor check-helper check-peers gauntlet gauntlet-g1 gauntlet-g3 gauntlet-g4 gauntlet-g5 gauntlet-g6 gauntlet-g7 gauntlet-g8 gauntlet-g9 gauntlet-g12 gauntlet-edge bench bench-durability bench-edge bench-jump bench-requests deny install uninstall clean
 
 help:
 	@echo 'make demo       build, and run the whole on this machine with an emulated OneDrive'
@@ -24,6 +24,7 @@ help:
 	@echo 'make bench-requests   what each action costs the drive, beside rclone'
 	@echo 'make bench-durability   what the promise of a close costs, beside a plain folder'
 	@echo 'make bench-edge   hits of the edge beside nginx and Varnish'
+	@echo 'make bench-jump   redirects of the jump beside nginx and a Python jump'
 	@echo 'make build      the three programs, as they are shipped'
 	@echo 'make install    programs, units, mount helper [PREFIX=/usr/local] [DESTDIR=]'
 	@echo 'make deny       licences and sources of all dependencies (needs cargo-deny)'
@@ -165,6 +166,10 @@ bench-durability:
 bench-edge:
 	@packaging/check/deps.sh bench-edge
 	@tests/bench/edge.sh
+
+bench-jump:
+	@packaging/check/deps.sh bench-jump
+	@tests/bench/jump.sh
 
 bench-requests:
 	@packaging/check/deps.sh test

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use parking_lot::Mutex;
 use tuyun_protocol::{BadSignature, NodeId, Signature, Standing, Token, TokenBook, UPDATE_PATH};
 
+use crate::fresh::Fresh;
 use crate::roster::MOST_NODES;
 
 /// Nonces remembered for one node: a heartbeat each second for ten minutes is 600. A node that
@@ -17,7 +18,7 @@ const MOST_NONCES: usize = 4096;
 /// Decides who is believed.
 #[derive(Debug)]
 pub struct Admission {
-    book: TokenBook,
+    book: Fresh<TokenBook>,
     require_signed: bool,
     seen: Mutex<Seen>,
 }
@@ -66,7 +67,7 @@ pub enum Refused {
 impl Admission {
     /// Believes those whom the book knows.
     #[must_use]
-    pub fn new(book: TokenBook, require_signed: bool) -> Self {
+    pub fn new(book: Fresh<TokenBook>, require_signed: bool) -> Self {
         Self {
             book,
             require_signed,
@@ -87,6 +88,7 @@ impl Admission {
             let fits = |known: &Token| known.matches(token.expose());
             let standing = self
                 .book
+                .load()
                 .recognise(message.id, fits)
                 .ok_or(Refused::Token)?;
             return Ok(Proof {
@@ -98,6 +100,7 @@ impl Admission {
         let fits = |known: &Token| signature.fits(known, message.method, UPDATE_PATH, message.body);
         let standing = self
             .book
+            .load()
             .recognise(message.id, fits)
             .ok_or(Refused::Token)?;
         // Remembered only now: what strangers invent takes no memory.
@@ -145,7 +148,9 @@ mod tests {
     const BODY: &[u8] = b"{}";
 
     fn admission(require_signed: bool) -> Admission {
-        Admission::new(TokenBook::parse("1 one\n* all\n").unwrap(), require_signed)
+        let book = TokenBook::parse("1 one\n* all\n").unwrap();
+        let book = std::sync::Arc::new(arc_swap::ArcSwap::from_pointee(book));
+        Admission::new(book, require_signed)
     }
 
     fn by_token(admission: &Admission, id: &str, token: &str) -> Result<Proof, Refused> {

@@ -2,7 +2,9 @@
 
 mod operator;
 mod page;
+mod quick;
 mod redirect;
+mod session;
 mod update;
 
 use std::sync::Arc;
@@ -12,13 +14,20 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{any, get, post};
 use tokio::sync::Notify;
 use tuyun_chassis::http::control::Readiness;
-use tuyun_chassis::http::{Bearer, Limiter, Problem};
-use tuyun_protocol::Base;
+use tuyun_chassis::http::{Limiter, Problem};
+use tuyun_protocol::{Base, Token};
 
 use crate::admission::Admission;
+use crate::atlas::Atlas;
 use crate::choose::Policy;
+use crate::fresh::Fresh;
+use crate::gate::Gate;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
+
+pub(crate) use self::quick::Quick;
+pub(crate) use self::session::Operator;
 
 /// Everything that a request may need.
 pub(crate) struct Shared {
@@ -31,7 +40,15 @@ pub(crate) struct Shared {
     pub(crate) allow_private: bool,
     pub(crate) redirects: Limiter,
     pub(crate) updates: Limiter,
-    pub(crate) admin: Bearer,
+    /// What the whole fleet allows one address a second, where it counts together.
+    pub(crate) fleet_limit: Option<u32>,
+    pub(crate) atlas: Atlas,
+    pub(crate) gate: Gate,
+    pub(crate) link_keys: Option<Fresh<Vec<Token>>>,
+    pub(crate) operator: Operator,
+    pub(crate) pulse: Arc<Pulse>,
+    /// Whether nodes are shared by Redis.
+    pub(crate) shares: bool,
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Arc<Metrics>,
     /// Rung for a node that has to be probed before it gets visitors.
@@ -47,6 +64,15 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             post(update::heartbeat).delete(update::farewell),
         )
         .route("/_api/nodes", get(operator::nodes))
+        .route(
+            "/_api/nodes/{id}",
+            post(operator::order).delete(operator::remove),
+        )
+        .route("/_api/overview", get(page::overview))
+        .route(
+            "/_api/session",
+            post(session::sign_in).delete(session::sign_out),
+        )
         .route("/_api/explain", get(operator::explain))
         .route("/_api/health", get(operator::health))
         .route("/_api", any(no_such_call))

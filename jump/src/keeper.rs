@@ -8,17 +8,22 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tuyun_chassis::http::control::Readiness;
 use tuyun_protocol::{Base, NodeId};
 
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
-use crate::roster::{Full, Lease, Roster, Table};
+use crate::roster::{Full, Lease, Order, Restored, Roster, Sighting, Table};
 
-/// How often the registry is read: what other jumps heard is known here that much later, and a
-/// SCAN of a small database costs Redis a fraction of a millisecond.
+/// How often the registry is read: what is written there without a word, as originals do, is known
+/// here that much later, and a SCAN of a small database costs Redis a fraction of a millisecond.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// How soon after one reading the next may follow when other jumps have news: a fleet that starts all
+/// at once is read ten times a second and not a thousand.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// Puts and removes that are caught up on in one round after an outage, so that Redis comes back
 /// to a stream and not to a flood.
@@ -67,15 +72,17 @@ impl Keeper {
     /// When there is no room for another node.
     pub async fn hear(&self, lease: Lease, ttl: Duration) -> Result<(), Full> {
         let now = Instant::now();
-        let (lease, lost) = {
+        let (lease, lost, news) = {
             let mut table = self.table.lock();
+            let before = table.lease(&lease.id).cloned();
             let lease = table.hear(lease, ttl, now)?;
             self.publish(&table, now);
-            (lease, table.is_lost())
+            let news = before.is_none_or(|before| !before.says_the_same_as(&lease));
+            (lease, table.is_lost(), news)
         };
         // In an outage the node is not kept waiting; the next round tells the registry.
         if !lost {
-            self.put(&lease, ttl, now).await;
+            self.put(&lease, ttl, now, news).await;
         }
         Ok(())
     }
@@ -117,19 +124,108 @@ impl Keeper {
         };
         if let Some((lease, remaining)) = proved {
             tracing::info!(node = %lease.id, url = %lease.url, "reached the node, it gets visitors");
-            self.put(&lease, remaining, now).await;
+            self.put(&lease, remaining, now, true).await;
         }
     }
 
-    /// Follows the registry until `stop`.
-    pub async fn follow(&self, stop: CancellationToken) {
-        while stop
-            .run_until_cancelled(tokio::time::sleep(REFRESH))
-            .await
-            .is_some()
-        {
-            self.round().await;
+    /// The operator orders something about a node; `None` takes it back.
+    pub async fn order(&self, id: &NodeId, order: Option<Order>) {
+        let now = Instant::now();
+        let lost = {
+            let mut table = self.table.lock();
+            table.order(id, order.clone(), now);
+            self.publish(&table, now);
+            table.is_lost()
+        };
+        if !lost {
+            self.tell_order(id, order.as_ref(), now).await;
         }
+    }
+
+    /// What the operator has ordered about a node.
+    #[must_use]
+    pub fn ordered(&self, id: &NodeId) -> Order {
+        self.table.lock().ordered(id)
+    }
+
+    /// Whether it is our turn to ask this node for its figures. While the registry cannot be asked,
+    /// each jump asks.
+    pub async fn turn(&self, id: &NodeId, life: Duration) -> bool {
+        self.is_lost() || self.registry.turn(id, life).await.unwrap_or(true)
+    }
+
+    /// A node was asked for its figures; all jumps are told.
+    pub async fn saw(&self, id: &NodeId, sighting: Sighting) {
+        let now = Instant::now();
+        {
+            let mut table = self.table.lock();
+            table.seen(id, sighting.clone(), now);
+            self.publish(&table, now);
+        }
+        if !self.is_lost()
+            && let Err(error) = self.registry.saw(id, &sighting).await
+        {
+            tracing::debug!(node = %id, %error, "cannot tell others what a node's figures say");
+        }
+    }
+
+    /// Counts a visitor in the whole fleet; an outage counts nobody.
+    pub async fn count(&self, visitor: std::net::IpAddr, per_second: u32) -> Option<Duration> {
+        if self.is_lost() {
+            return None;
+        }
+        match self.registry.count(visitor, per_second).await {
+            Ok(wait) => wait,
+            Err(error) => {
+                tracing::debug!(%error, "cannot count a visitor in the whole fleet");
+                None
+            }
+        }
+    }
+
+    /// Whether the registry is out of reach.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.table.lock().is_lost()
+    }
+
+    /// What a restart remembers, before anything else is known. With `tell`, the registry has
+    /// forgotten it.
+    pub fn restore(&self, nodes: Vec<Restored>, orders: Vec<(NodeId, Order)>, tell: bool) {
+        let now = Instant::now();
+        let mut table = self.table.lock();
+        table.restore(nodes, orders, tell, now);
+        self.publish(&table, now);
+    }
+
+    /// What a restart should remember.
+    #[must_use]
+    pub fn remember(&self) -> (Vec<Restored>, Vec<(NodeId, Order)>) {
+        self.table.lock().remember(Instant::now())
+    }
+
+    /// Follows the registry until `stop`: by its news, and by time. While it is out of reach the rhythm
+    /// is uneven, so that several jumps do not meet it together when it is back.
+    pub async fn follow(&self, stop: CancellationToken) {
+        let bell = Arc::new(Notify::new());
+        let listening = self.registry.listen(Arc::clone(&bell), stop.clone());
+        let reading = async {
+            loop {
+                let stretch = if self.is_lost() {
+                    0.5 + rand::random::<f64>()
+                } else {
+                    1.0
+                };
+                tokio::select! {
+                    () = tokio::time::sleep(REFRESH.mul_f64(stretch)) => {}
+                    () = bell.notified() => {}
+                    () = stop.cancelled() => return,
+                }
+                self.round().await;
+                tokio::time::sleep(BREATH).await;
+            }
+        };
+        tokio::join!(listening, reading);
     }
 
     /// Tells the registry what it missed, and takes from it what others heard.
@@ -137,7 +233,12 @@ impl Keeper {
         let began = Instant::now();
         let unsaved = self.table.lock().unsaved(began);
         for (lease, remaining) in unsaved.leases.into_iter().take(CATCH_UP) {
-            if !self.put(&lease, remaining, began).await {
+            if !self.put(&lease, remaining, began, true).await {
+                return;
+            }
+        }
+        for (id, order) in unsaved.orders.iter().take(CATCH_UP) {
+            if !self.tell_order(id, order.as_ref(), began).await {
                 return;
             }
         }
@@ -165,8 +266,21 @@ impl Keeper {
         }
     }
 
-    async fn put(&self, lease: &Lease, ttl: Duration, changed: Instant) -> bool {
-        match self.registry.put(lease, ttl).await {
+    async fn tell_order(&self, id: &NodeId, order: Option<&Order>, given: Instant) -> bool {
+        match self.registry.order(id, order).await {
+            Ok(()) => {
+                self.table.lock().order_saved(id, given);
+                true
+            }
+            Err(error) => {
+                self.lost(&error);
+                false
+            }
+        }
+    }
+
+    async fn put(&self, lease: &Lease, ttl: Duration, changed: Instant, news: bool) -> bool {
+        match self.registry.put(lease, ttl, news).await {
             Ok(()) => {
                 self.table.lock().saved(&lease.id, changed);
                 true
@@ -231,125 +345,4 @@ fn reason(error: &RegistryError) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use async_trait::async_trait;
-
-    use super::*;
-    use crate::registry::memory::Memory;
-    use crate::roster::tests::lease;
-
-    const TTL: Duration = Duration::from_secs(20);
-
-    /// A registry that can be switched off.
-    #[derive(Default)]
-    struct Switch {
-        inner: Memory,
-        off: AtomicBool,
-        nonces: Mutex<std::collections::HashSet<(NodeId, u128)>>,
-    }
-
-    impl Switch {
-        fn check(&self) -> Result<(), RegistryError> {
-            if self.off.load(Ordering::Relaxed) {
-                Err(RegistryError::TooSlow(TTL))
-            } else {
-                Ok(())
-            }
-        }
-    }
-
-    #[async_trait]
-    impl Registry for Switch {
-        async fn put(&self, lease: &Lease, ttl: Duration) -> Result<(), RegistryError> {
-            self.check()?;
-            self.inner.put(lease, ttl).await
-        }
-        async fn remove(&self, id: &NodeId) -> Result<(), RegistryError> {
-            self.check()?;
-            self.inner.remove(id).await
-        }
-        async fn first_use(
-            &self,
-            id: &NodeId,
-            nonce: u128,
-            _: Duration,
-        ) -> Result<bool, RegistryError> {
-            self.check()?;
-            Ok(self.nonces.lock().insert((id.clone(), nonce)))
-        }
-        async fn list(&self) -> Result<Vec<(Lease, Duration)>, RegistryError> {
-            self.check()?;
-            self.inner.list().await
-        }
-    }
-
-    #[tokio::test]
-    async fn what_one_jump_took_another_does_not_take_again() {
-        let registry = Arc::new(Switch::default());
-        let (here, _) = keeper(&registry);
-        let (there, _) = keeper(&registry);
-        let id = lease("1").id;
-        assert!(here.first_use(&id, 7, TTL).await);
-        assert!(!there.first_use(&id, 7, TTL).await);
-        assert!(there.first_use(&id, 8, TTL).await);
-        registry.off.store(true, Ordering::Relaxed);
-        assert!(there.first_use(&id, 9, TTL).await, "an outage stops nobody");
-    }
-
-    fn keeper(registry: &Arc<Switch>) -> (Keeper, Readiness) {
-        let readiness = Readiness::new();
-        let metrics = Arc::new(Metrics::new().0);
-        let registry = Arc::clone(registry) as Arc<dyn Registry>;
-        (
-            Keeper::new(registry, TTL, readiness.clone(), metrics),
-            readiness,
-        )
-    }
-
-    fn alive(keeper: &Keeper) -> Vec<String> {
-        keeper
-            .roster()
-            .alive(Instant::now())
-            .map(|node| node.lease.id.to_string())
-            .collect()
-    }
-
-    #[tokio::test]
-    async fn what_one_jump_hears_another_finds() {
-        let registry = Arc::new(Switch::default());
-        let (here, _) = keeper(&registry);
-        let (there, _) = keeper(&registry);
-        here.hear(lease("1"), TTL).await.unwrap();
-        there.round().await;
-        assert_eq!(alive(&there), ["1"]);
-        here.leave(&lease("1").id).await;
-        assert_eq!(alive(&here), [""; 0]);
-        there.round().await;
-        assert_eq!(alive(&there), [""; 0]);
-    }
-
-    #[tokio::test]
-    async fn an_outage_is_reported_survived_and_made_up_for() {
-        let registry = Arc::new(Switch::default());
-        let (here, readiness) = keeper(&registry);
-        let (there, _) = keeper(&registry);
-        here.hear(lease("1"), TTL).await.unwrap();
-        there.hear(lease("2"), TTL).await.unwrap();
-        here.round().await;
-        registry.off.store(true, Ordering::Relaxed);
-        here.round().await;
-        assert!(readiness.troubles()["redis"].contains("Redis took longer"));
-        assert_eq!(alive(&here), ["1", "2"]);
-        here.hear(lease("3"), TTL).await.unwrap();
-        here.leave(&lease("2").id).await;
-        assert_eq!(alive(&here), ["1", "3"]);
-        registry.off.store(false, Ordering::Relaxed);
-        here.round().await;
-        assert!(readiness.is_ready());
-        assert_eq!(alive(&here), ["1", "3"]);
-        there.round().await;
-        assert_eq!(alive(&there), ["1", "3"]);
-    }
-}
+mod tests;

@@ -1,21 +1,29 @@
 //! Sends each visitor to a living edge, else to the origin.
 //!
 //! Nodes report ([`http`](self) `/_api/update`), the [`keeper`] keeps them in the [`roster`] and
-//! shares them through the [`registry`], [`probe`] looks whether they live, and [`choose`] decides
-//! for each visitor. A redirect reads the roster in memory and waits for nothing.
+//! shares them through the [`registry`], [`probe`] looks whether they live, [`atlas`] knows where a
+//! visitor is, [`gate`] whether the picture may be shown there, and [`choose`] decides for each visitor.
+//! A redirect reads the roster in memory and waits for nothing.
 
 pub mod admission;
+pub mod atlas;
 pub mod choose;
+pub mod commands;
+mod files;
+pub mod fresh;
+pub mod gate;
+pub mod health;
 mod http;
 pub mod keeper;
 pub mod metrics;
 pub mod probe;
+pub mod pulse;
 pub mod registry;
 pub mod roster;
 pub mod settings;
+pub mod snapshot;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,21 +33,24 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tuyun_chassis::exit::{Code, Explain};
 use tuyun_chassis::http::control::{self, Readiness};
-use tuyun_chassis::http::{Bearer, Front, Limiter, Listener, ListenerError, dress};
+use tuyun_chassis::http::{Front, Limiter, Listener, ListenerError, dress};
 use tuyun_chassis::notify;
 use tuyun_chassis::program::Program;
 use tuyun_chassis::settings::{SecretError, SettingsError};
-use tuyun_protocol::TokenBook;
 
 use crate::admission::Admission;
-use crate::http::Shared;
+use crate::fresh::Follower;
+use crate::http::{Operator, Quick, Shared};
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
-use crate::probe::Prober;
+use crate::probe::figures::Figures;
+use crate::probe::{Asker, Prober};
+use crate::pulse::Pulse;
 use crate::registry::memory::Memory;
 use crate::registry::redis::Redis;
 use crate::registry::{Registry, RegistryError};
 pub use crate::settings::Settings;
+use crate::snapshot::Snapshot;
 
 /// Jump on the command line.
 pub const PROGRAM: Program = Program {
@@ -115,9 +126,16 @@ pub struct Jump {
     public: Listener,
     control: Listener,
     public_router: Router,
+    /// For redirects, unless each has to be counted in Redis first.
+    quick: Option<Arc<Quick>>,
     control_router: Router,
     keeper: Arc<Keeper>,
     prober: Prober,
+    figures: Figures,
+    follower: Follower,
+    snapshot: Option<Snapshot>,
+    shares: bool,
+    pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
 }
@@ -132,33 +150,53 @@ impl Jump {
         let (metrics, exposed) = Metrics::new();
         let metrics = Arc::new(metrics);
         let ttl = settings.nodes.ttl.get();
-        let registry: Arc<dyn Registry> = match settings.redis()? {
+        let place = settings.redis()?;
+        let shares = place.is_some();
+        let registry: Arc<dyn Registry> = match place {
             None => Arc::new(Memory::default()),
-            Some(place) => Arc::new(Redis::new(place, ttl).map_err(RunError::Registry)?),
+            Some(place) => Arc::new(Redis::new(&place, ttl).map_err(RunError::Registry)?),
         };
         let counted = Arc::clone(&metrics);
         let keeper = Arc::new(Keeper::new(registry, ttl, readiness.clone(), counted));
         let allow_private = settings.nodes.allow_private;
-        let prober =
-            Prober::new(settings.nodes.probe.get(), allow_private).map_err(RunError::Probe)?;
-        let shared = Shared {
+        let asker = Asker::new(allow_private).map_err(RunError::Probe)?;
+        let prober = Prober::new(asker.clone(), settings.nodes.probe.get());
+        let figures = Figures::new(asker, settings.nodes.figures.get());
+        let mut follower = Follower::default();
+        let pulse = Arc::new(Pulse::default());
+        let tls = settings.tls()?;
+        let operator = files::operator_token(&settings.admin.token_file)?;
+        let shared = Arc::new(Shared {
             keeper: Arc::clone(&keeper),
-            policy: settings.policy()?,
+            policy: settings.policy(),
             origin: settings.origin()?,
             allow_origin: allow_origin(&settings.allow_origin)?,
-            admission: Admission::new(token_book(settings)?, settings.nodes.require_signed),
+            admission: Admission::new(
+                files::token_book(settings, &mut follower)?,
+                settings.nodes.require_signed,
+            ),
             ttl,
             allow_private,
             redirects: Limiter::new(settings.limit.redirect_per_second),
             updates: Limiter::new(settings.limit.update_per_second),
-            admin: Bearer::from_token_file(&settings.admin.token_file)?,
+            fleet_limit: Some(settings.limit.redirect_per_second)
+                .filter(|limit| settings.limit.fleet && *limit > 0),
+            atlas: files::atlas(settings, &mut follower)?,
+            gate: settings.gate()?,
+            link_keys: files::link_keys(&settings.hotlink.key_file, &mut follower)?,
+            operator: Operator::new(operator, tls.is_some()),
+            pulse: Arc::clone(&pulse),
+            shares,
             readiness: readiness.clone(),
             metrics: Arc::clone(&metrics),
             bell: prober.bell(),
-        };
-        let public_router = dress(http::router(Arc::new(shared)), settings.proxies()?);
+        });
+        let proxies = settings.proxies()?;
+        let quick = shared.fleet_limit.is_none();
+        let quick = quick.then(|| Arc::new(Quick::new(Arc::clone(&shared), proxies.clone())));
+        let public_router = dress(http::router(shared), proxies);
         let control_router = control::router(readiness.clone(), Arc::new(exposed));
-        let front = Front::new(&settings.listen, "listen").tls(settings.tls()?);
+        let front = Front::new(&settings.listen, "listen").tls(tls);
         let public = Listener::bind(front).await?;
         let control =
             Listener::bind(Front::new(&settings.control.listen, "control.listen")).await?;
@@ -166,9 +204,15 @@ impl Jump {
             public,
             control,
             public_router,
+            quick,
             control_router,
             keeper,
             prober,
+            figures,
+            follower,
+            snapshot: settings.snapshot().map(Snapshot::new),
+            shares,
+            pulse,
             metrics,
             readiness,
         })
@@ -191,22 +235,31 @@ impl Jump {
     /// # Errors
     /// When listening ends by itself, or stopping takes too long.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), RunError> {
-        let Self {
-            keeper,
-            prober,
-            metrics,
-            readiness,
-            ..
-        } = self;
+        if let Some(snapshot) = &self.snapshot {
+            // A Redis knows better, once it answers; memory has forgotten everything.
+            snapshot.restore(&self.keeper, !self.shares);
+        }
         // One look at the registry before the first visitor; without an answer it goes on alone.
-        keeper.round().await;
+        self.keeper.round().await;
         let over = stop.child_token();
         let tasks = TaskTracker::new();
-        let (following, stop_following) = (Arc::clone(&keeper), over.clone());
+        let (keeper, metrics) = (&self.keeper, &self.metrics);
+        // Each with its own handle on what it needs, all ended by the same token.
+        let (stop_following, following) = (over.clone(), Arc::clone(keeper));
         tasks.spawn(async move { following.follow(stop_following).await });
-        let stop_probing = over.clone();
-        tasks.spawn(async move { prober.run(&keeper, &metrics, stop_probing).await });
-        let leaving = over.clone();
+        let (stop_probing, probed, counted) =
+            (over.clone(), Arc::clone(keeper), Arc::clone(metrics));
+        let prober = self.prober;
+        tasks.spawn(async move { prober.run(&probed, &counted, stop_probing).await });
+        let (stop_asking, asked, figures) = (over.clone(), Arc::clone(keeper), self.figures);
+        tasks.spawn(async move { figures.run(&asked, stop_asking).await });
+        if let Some(snapshot) = self.snapshot {
+            let (stop_saving, saved) = (over.clone(), Arc::clone(keeper));
+            tasks.spawn(async move { snapshot.follow(&saved, stop_saving).await });
+        }
+        tasks.spawn(self.follower.run(over.clone()));
+        tasks.spawn(self.pulse.run(Arc::clone(metrics), over.clone()));
+        let (leaving, readiness) = (over.clone(), self.readiness.clone());
         tasks.spawn(async move {
             leaving.cancelled().await;
             readiness.down(STOPPING, "it is leaving");
@@ -220,7 +273,11 @@ impl Jump {
         );
         notify::ready();
         let public = async {
-            let served = self.public.serve(self.public_router, over.clone()).await;
+            let router = self.public_router;
+            let served = match self.quick {
+                Some(quick) => self.public.serve_with(router, quick, over.clone()).await,
+                None => self.public.serve(router, over.clone()).await,
+            };
             over.cancel(); // a listener that failed takes the rest down in order, too
             served
         };
@@ -237,27 +294,6 @@ impl Jump {
         public?;
         Ok(control?)
     }
-}
-
-/// The nodes' tokens; without a file nobody can report here.
-fn token_book(settings: &Settings) -> Result<TokenBook, RunError> {
-    let file = &settings.nodes.token_file;
-    if file.is_empty() {
-        tracing::warn!(
-            "`nodes.token_file` is not set: no node can report here, only nodes found in Redis get visitors"
-        );
-        return Ok(TokenBook::default());
-    }
-    let text = tuyun_chassis::settings::read_secret_text(Path::new(file))?;
-    let unusable = |what: String| {
-        let advice = "write one line a node: its server_id, a space, its token; or `*` and a token";
-        SettingsError::unusable("nodes.token_file", format!("{file}: {what}"), advice)
-    };
-    let book = TokenBook::parse(&text).map_err(|bad| unusable(bad.to_string()))?;
-    if book.is_empty() {
-        return Err(unusable("there is no token in it".to_owned()).into());
-    }
-    Ok(book)
 }
 
 fn allow_origin(text: &str) -> Result<Option<HeaderValue>, SettingsError> {

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use tuyun_jump::{PROGRAM, Settings, run};
+use tuyun_jump::{PROGRAM, Settings, commands, run};
 
 fn main() -> ExitCode {
-    PROGRAM.main(Settings::check, async |settings, stop| {
+    PROGRAM.main_with(&commands::ALL, Settings::check, async |settings, stop| {
         Ok(run(settings, stop.token()).await?)
     })
 }

@@ -3,10 +3,10 @@
 //! | metric | labels | counts |
 //! |---|---|---|
 //! | `tuyun_jump_redirects_total` | `target`: `node`, `origin` | visitors sent on |
-//! | `tuyun_jump_refused_total` | `reason`: `limit`, `path` | visitors refused |
+//! | `tuyun_jump_refused_total` | `reason`: `limit`, `path`, `hotlink` | visitors refused |
 //! | `tuyun_jump_heartbeats_total` | `outcome`: `ok`, `refused`, `malformed`, `limit` | messages from nodes |
 //! | `tuyun_jump_probes_total` | `outcome`: `ok`, `failed` | nodes asked whether they live |
-//! | `tuyun_jump_nodes` | `state`: `up`, `down`, `unproven` | nodes with a lease |
+//! | `tuyun_jump_nodes` | `state`: `up`, `down`, `unproven`, `draining` | nodes with a lease |
 //! | `tuyun_jump_registry_up` | | 1 while the registry answers |
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -49,6 +49,8 @@ pub struct Metrics {
     pub limited: Counter,
     /// Visitors with a path that is none.
     pub bad_path: Counter,
+    /// Visitors of pages that may not show pictures, or with links that are not good.
+    pub foreign: Counter,
     /// Messages from nodes that were believed.
     pub heard: Counter,
     /// Messages that were not.
@@ -61,9 +63,7 @@ pub struct Metrics {
     pub reached: Counter,
     /// Probes that did not.
     pub missed: Counter,
-    up: Gauge,
-    down: Gauge,
-    unproven: Gauge,
+    nodes: [(Health, Gauge); 4],
     registry_up: Gauge,
 }
 
@@ -96,15 +96,14 @@ impl Metrics {
             to_origin: redirect("origin"),
             limited: away("limit"),
             bad_path: away("path"),
+            foreign: away("hotlink"),
             heard: heartbeat("ok"),
             refused: heartbeat("refused"),
             malformed: heartbeat("malformed"),
             heartbeats_limited: heartbeat("limit"),
             reached: probe("ok"),
             missed: probe("failed"),
-            up: node("up"),
-            down: node("down"),
-            unproven: node("unproven"),
+            nodes: Health::NAMES.map(|(health, name)| (health, node(name))),
             registry_up,
         };
         (metrics, registry)
@@ -119,12 +118,8 @@ impl Metrics {
                 .filter(|node| node.health == health)
                 .count()
         };
-        for (gauge, health) in [
-            (&self.up, Health::Up),
-            (&self.down, Health::Down),
-            (&self.unproven, Health::Unproven),
-        ] {
-            gauge.set(i64::try_from(of(health)).unwrap_or(i64::MAX));
+        for (health, gauge) in &self.nodes {
+            gauge.set(i64::try_from(of(*health)).unwrap_or(i64::MAX));
         }
     }
 

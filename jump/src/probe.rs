@@ -1,75 +1,63 @@
 //! Asks our nodes whether they live, as a visitor would reach them.
 //!
-//! A node names its own address, so a probe is a request to wherever a stranger with a token
-//! wishes. It follows no redirect, uses no proxy, reads at most 4 KiB, gives up after 2 s, and goes
-//! to global addresses only: the name is resolved here, and what is not global is left out, so that
-//! a name cannot point inside at the second look.
+//! Each node has a time of its own within the period, drawn by each jump for itself, so that neither
+//! all nodes are asked at once nor one node by all jumps. A node that has just missed a probe is asked
+//! again soon, since the second miss decides; one that has yet to be proven is asked at once.
 
-use std::net::{IpAddr, SocketAddr};
+pub mod ask;
+pub mod figures;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
 use rand::RngExt as _;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tuyun_protocol::{Base, NodeId, is_global};
-use url::Host;
+use tuyun_protocol::{Base, NodeId};
 
+pub use self::ask::{Asker, Finding};
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
-use crate::roster::{Health, Kind};
-
-/// How long a node may take to answer. A visitor would have turned away.
-const DEADLINE: Duration = Duration::from_secs(2);
-
-/// How much of an answer is read; ours are below 1 KiB.
-const MOST_BYTES: usize = 4096;
+use crate::roster::{Health, Kind, Node};
 
 /// Probes at once: a large fleet is asked within its period, a small machine has descriptors left.
 const AT_ONCE: usize = 32;
 
+/// When a node in doubt is asked again.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How often the roster is looked at for nodes that are new.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// Probes nodes.
 pub struct Prober {
-    client: reqwest::Client,
-    allow_private: bool,
+    asker: Asker,
     period: Duration,
     /// Rung when a node came that gets visitors only after a probe.
     bell: Arc<Notify>,
 }
 
-/// What a probe found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finding {
-    Reached,
-    Missed,
-    /// The address is not one to ask: that says nothing about the node.
-    Private,
+/// When which node is asked next.
+#[derive(Debug)]
+struct Plan {
+    period: Duration,
+    due: HashMap<NodeId, Instant>,
+    running: HashSet<NodeId>,
+    /// Called for while a probe of theirs was running: that one may have come too early.
+    called: HashSet<NodeId>,
 }
 
 impl Prober {
-    /// Prepares probing each `period`.
-    ///
-    /// # Errors
-    /// When there is no HTTP client to be had, for want of certificates for example.
-    pub fn new(period: Duration, allow_private: bool) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(DEADLINE)
-            .dns_resolver(Arc::new(Global { allow_private }))
-            // A kept connection would show that the process lives, not that visitors get through.
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("tuyun-jump/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self {
-            client,
-            allow_private,
+    /// Prepares probing each `period`; zero: only nodes that have to be proven.
+    #[must_use]
+    pub fn new(asker: Asker, period: Duration) -> Self {
+        Self {
+            asker,
             period,
             bell: Arc::default(),
-        })
+        }
     }
 
     /// Rings when a node came that needs a probe at once.
@@ -78,213 +66,224 @@ impl Prober {
         Arc::clone(&self.bell)
     }
 
-    /// Probes our nodes each period until `stop`; with a period of zero only those that need it.
-    pub async fn run(&self, keeper: &Keeper, metrics: &Metrics, stop: CancellationToken) {
+    /// Probes our nodes until `stop`.
+    pub async fn run(&self, keeper: &Arc<Keeper>, metrics: &Metrics, stop: CancellationToken) {
         let work = async {
-            // The bell must not put off the next full round: a fleet may ring it all the time.
-            let mut next = self.next();
+            let mut plan = Plan::new(self.period);
+            let mut probes = JoinSet::new();
             loop {
-                let all = tokio::select! {
-                    biased;
-                    () = due(next) => true,
-                    () = self.bell.notified() => false,
-                };
-                if all {
-                    next = self.next();
+                let now = Instant::now();
+                let roster = Arc::clone(&keeper.roster());
+                let due = plan.due(roster.nodes(), now, AT_ONCE - probes.len());
+                for (id, url) in due {
+                    let asker = self.asker.clone();
+                    probes.spawn(async move {
+                        let found = asker.ask(&url, "_api/health").await;
+                        (id, url, found)
+                    });
                 }
-                self.round(keeper, metrics, all).await;
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK.min(self.pause())) => {}
+                    () = self.bell.notified() => plan.again(keeper.roster().nodes()),
+                    Some(Ok((id, url, found))) = probes.join_next() => {
+                        let again = self.settle(keeper, metrics, &id, &url, &found).await;
+                        plan.done(id, again, Instant::now());
+                    }
+                }
             }
         };
         stop.run_until_cancelled(work).await;
     }
 
-    /// When the next full round is due: in a period, give or take a tenth, since several jumps must
-    /// not fall into step; never with a period of zero.
-    fn next(&self) -> Option<tokio::time::Instant> {
-        let stretch = rand::rng().random_range(0.9..1.1);
-        let period = Some(self.period).filter(|period| !period.is_zero());
-        period.map(|period| tokio::time::Instant::now() + period.mul_f64(stretch))
-    }
-
-    async fn round(&self, keeper: &Keeper, metrics: &Metrics, all: bool) {
-        let now = Instant::now();
-        let nodes: Vec<(NodeId, Base, Health)> = keeper
-            .roster()
-            .nodes()
-            .iter()
-            .filter(|node| node.lease.kind == Kind::Tuyun && now < node.until)
-            .filter(|node| all || node.health == Health::Unproven)
-            .map(|node| (node.lease.id.clone(), node.lease.url.clone(), node.health))
-            .collect();
-        stream::iter(nodes)
-            .for_each_concurrent(AT_ONCE, async |(id, url, health)| {
-                let finding = self.ask(&url).await;
-                let reached = match finding {
-                    Finding::Reached => true,
-                    Finding::Missed => false,
-                    Finding::Private => return,
-                };
-                if reached {
-                    metrics.reached.inc()
-                } else {
-                    metrics.missed.inc()
-                };
-                if reached && health == Health::Down {
-                    tracing::info!(node = %id, "the node answers again");
-                } else if !reached && health == Health::Up {
-                    tracing::warn!(node = %id, %url, "the node does not answer its probe");
-                }
-                keeper.probed(&id, &url, reached).await;
-            })
-            .await;
-    }
-
-    async fn ask(&self, base: &Base) -> Finding {
-        if !self.allow_private && literal(base).is_some_and(|address| !is_global(address)) {
-            return Finding::Private;
+    /// Short periods are for tests.
+    fn pause(&self) -> Duration {
+        if self.period.is_zero() {
+            LOOK
+        } else {
+            (self.period / 4).max(Duration::from_millis(5))
         }
-        let Some(health) = base.endpoint("_api/health") else {
-            return Finding::Missed;
+    }
+
+    /// Tells what was found, and whether to ask again soon.
+    async fn settle(
+        &self,
+        keeper: &Keeper,
+        metrics: &Metrics,
+        id: &NodeId,
+        url: &Base,
+        found: &Finding,
+    ) -> bool {
+        let reached = match found {
+            Finding::Private => return false,
+            found => found.is_well(),
         };
-        match tokio::time::timeout(DEADLINE, self.fetch(health)).await {
-            Ok(Ok(true)) => Finding::Reached,
-            Ok(Err(error)) if is_private(&error) => Finding::Private,
-            Ok(Ok(false) | Err(_)) | Err(_) => Finding::Missed,
+        let health = |keeper: &Keeper| {
+            let roster = keeper.roster();
+            let node = roster.nodes().iter().find(|node| node.lease.id == *id);
+            node.map(|node| (node.health, node.doubt))
+        };
+        let before = health(keeper);
+        if reached {
+            metrics.reached.inc()
+        } else {
+            metrics.missed.inc()
+        };
+        keeper.probed(id, url, reached).await;
+        let after = health(keeper);
+        match (before, after) {
+            (Some((Health::Down, _)), Some((Health::Up | Health::Draining, _))) => {
+                tracing::info!(node = %id, "the node answers again, it gets visitors");
+            }
+            (Some((was, _)), Some((Health::Down, _))) if was != Health::Down => {
+                tracing::warn!(node = %id, %url, "the node does not answer its probes, it gets no visitors");
+            }
+            _ => {}
+        }
+        after.is_some_and(|(_, doubt)| doubt)
+    }
+}
+
+impl Plan {
+    fn new(period: Duration) -> Self {
+        Self {
+            period,
+            due: HashMap::new(),
+            running: HashSet::new(),
+            called: HashSet::new(),
         }
     }
 
-    /// Whether the node says that it is well, in a short answer that arrives whole.
-    async fn fetch(&self, health: url::Url) -> Result<bool, reqwest::Error> {
-        let mut response = self.client.get(health).send().await?;
-        if !response.status().is_success() {
-            return Ok(false);
-        }
-        let mut read = 0;
-        while let Some(chunk) = response.chunk().await? {
-            read += chunk.len();
-            if read > MOST_BYTES {
-                return Ok(false);
+    /// The nodes to ask now, so many at most.
+    fn due(&mut self, nodes: &[Node], now: Instant, most: usize) -> Vec<(NodeId, Base)> {
+        let ours = |node: &&Node| node.lease.kind == Kind::Tuyun && now < node.until;
+        let known: HashMap<&NodeId, &Node> = nodes
+            .iter()
+            .filter(ours)
+            .map(|node| (&node.lease.id, node))
+            .collect();
+        self.due.retain(|id, _| known.contains_key(id));
+        let mut asked = Vec::new();
+        for (id, node) in known {
+            let unproven = node.health == Health::Unproven;
+            if self.running.contains(id) || (self.period.is_zero() && !unproven) {
+                continue;
+            }
+            let first = || {
+                if unproven {
+                    now
+                } else {
+                    now + self.period.mul_f64(rand::random())
+                }
+            };
+            let due = *self.due.entry(id.clone()).or_insert_with(first);
+            if due <= now && asked.len() < most {
+                self.running.insert(id.clone());
+                asked.push((id.clone(), node.lease.url.clone()));
             }
         }
-        Ok(true)
+        asked
     }
-}
 
-/// The address that a base names outright: no name, nothing to resolve.
-fn literal(base: &Base) -> Option<IpAddr> {
-    match base.url().host()? {
-        Host::Ipv4(address) => Some(address.into()),
-        Host::Ipv6(address) => Some(address.into()),
-        Host::Domain(_) => None,
-    }
-}
-
-/// Resolves names to addresses that may be asked.
-#[derive(Debug)]
-struct Global {
-    allow_private: bool,
-}
-
-/// A name has addresses, and none of them is global.
-#[derive(Debug, thiserror::Error)]
-#[error("the name has no global address")]
-struct NotGlobal;
-
-impl Resolve for Global {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let addresses: Vec<SocketAddr> = found
-                .filter(|address| allow_private || is_global(address.ip()))
-                .collect();
-            if addresses.is_empty() {
-                return Err(NotGlobal.into());
+    /// Nodes that have to be proven are asked now.
+    fn again(&mut self, nodes: &[Node]) {
+        for node in nodes.iter().filter(|node| node.health == Health::Unproven) {
+            self.due.remove(&node.lease.id);
+            if self.running.contains(&node.lease.id) {
+                self.called.insert(node.lease.id.clone());
             }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
-}
-
-fn is_private(error: &reqwest::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.is::<NotGlobal>() {
-            return true;
         }
-        cause = error.source();
     }
-    false
-}
 
-async fn due(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
+    /// A node was asked. The next time is a period later, give or take a tenth, since several jumps
+    /// must not fall into step.
+    fn done(&mut self, id: NodeId, soon: bool, now: Instant) {
+        self.running.remove(&id);
+        if self.called.remove(&id) {
+            self.due.insert(id, now);
+            return;
+        }
+        let stretch = rand::rng().random_range(0.9..1.1);
+        let period = if self.period.is_zero() {
+            // Only a heartbeat causes another probe: then `again` is called.
+            Duration::from_hours(24)
+        } else if soon {
+            self.period.min(SOON)
+        } else {
+            self.period
+        };
+        self.due.insert(id, now + period.mul_f64(stretch));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
-
     use super::*;
+    use crate::roster::tests::{lease, table_of};
 
-    fn prober(allow_private: bool) -> Prober {
-        tuyun_chassis::start::install_crypto();
-        Prober::new(Duration::ZERO, allow_private).unwrap()
-    }
+    const PERIOD: Duration = Duration::from_secs(4);
+    const TICK: Duration = Duration::from_millis(100);
 
-    /// What a probe finds at a node that gives this answer.
-    async fn find(answer: &'static str, allow_private: bool) -> Finding {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}/node/", listener.local_addr().unwrap());
-        let node = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut head = [0; 1024];
-            let read = stream.read(&mut head).await.unwrap();
-            let asked = String::from_utf8_lossy(&head[..read]).into_owned();
-            assert!(
-                asked.starts_with("GET /node/_api/health HTTP/1.1\r\n"),
-                "{asked}"
-            );
-            let _ = stream.write_all(answer.as_bytes()).await;
-        });
-        let finding = prober(allow_private)
-            .ask(&Base::parse(&base).unwrap())
-            .await;
-        if allow_private {
-            node.await.unwrap();
-        } else {
-            node.abort();
+    #[test]
+    fn nodes_are_asked_once_a_period_and_not_all_at_once() {
+        let start = Instant::now();
+        let ids: Vec<String> = (1..=40).map(|number| number.to_string()).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let nodes = table_of(&ids, start).snapshot(start);
+        let mut plan = Plan::new(PERIOD);
+        let mut asked: HashMap<NodeId, u32> = HashMap::new();
+        let mut busiest = 0;
+        for tick in 0..160 {
+            let now = start + TICK * tick;
+            let due = plan.due(nodes.nodes(), now, AT_ONCE);
+            busiest = busiest.max(due.len());
+            for (id, _) in due {
+                *asked.entry(id.clone()).or_default() += 1;
+                plan.done(id, false, now);
+            }
         }
-        finding
-    }
-
-    #[tokio::test]
-    async fn a_node_that_is_well_is_reached() {
-        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-        assert_eq!(find(answer, true).await, Finding::Reached);
-    }
-
-    #[tokio::test]
-    async fn a_node_that_is_unwell_redirects_or_talks_too_much_is_missed() {
-        let unwell = "HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\n{}";
-        assert_eq!(find(unwell, true).await, Finding::Missed);
-        let redirect = "HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(find(redirect, true).await, Finding::Missed);
-        let long: String = format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{}",
-            "x".repeat(5000)
+        assert_eq!(asked.len(), 40);
+        assert!(
+            asked.values().all(|times| (3..=5).contains(times)),
+            "{asked:?}"
         );
-        assert_eq!(find(long.leak(), true).await, Finding::Missed);
+        assert!(busiest < 20, "{busiest} at once");
     }
 
-    #[tokio::test]
-    async fn a_private_address_is_not_asked_by_number_or_name() {
-        assert_eq!(find("", false).await, Finding::Private);
-        let named = Base::parse("http://localhost:9/").unwrap();
-        assert_eq!(prober(false).ask(&named).await, Finding::Private);
+    #[test]
+    fn a_node_in_doubt_is_asked_again_soon() {
+        let start = Instant::now();
+        let nodes = table_of(&["1"], start).snapshot(start);
+        let mut plan = Plan::new(PERIOD);
+        let id = lease("1").id;
+        plan.done(id.clone(), true, start);
+        assert_eq!(
+            plan.due(nodes.nodes(), start + Duration::from_millis(1100), 1)
+                .len(),
+            1
+        );
+        plan.done(id, false, start);
+        assert_eq!(
+            plan.due(nodes.nodes(), start + Duration::from_millis(3500), 1)
+                .len(),
+            0
+        );
+    }
+
+    #[test]
+    fn a_node_that_is_being_asked_is_not_asked_twice_and_originals_never() {
+        let start = Instant::now();
+        let mut table = table_of(&["1"], start);
+        let original = crate::roster::Lease {
+            kind: Kind::Original,
+            ..lease("2")
+        };
+        table.hear(original, PERIOD * 10, start).unwrap();
+        let nodes = table.snapshot(start);
+        let mut plan = Plan::new(PERIOD);
+        let later = start + PERIOD;
+        let first = plan.due(nodes.nodes(), start, 9).len();
+        let second = plan.due(nodes.nodes(), later, 9).len();
+        let third = plan.due(nodes.nodes(), later, 9).len();
+        assert_eq!((first + second, third), (1, 0));
     }
 }

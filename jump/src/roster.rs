@@ -1,26 +1,29 @@
 //! The nodes: their leases, and who is alive.
 //!
-//! The [`Table`] gathers what is known: heartbeats heard here, leases listed by the registry, and
-//! probes. A [`Roster`] is its picture at one moment, which redirects read without a lock.
-//!
-//! While the registry is out of reach the table goes on by itself. What was heard here runs out in
-//! its time; what others had heard is held, since their heartbeats cannot be seen.
+//! The [`Table`] gathers what is known: heartbeats heard here, leases listed by the registry, probes,
+//! and the operator's orders. A [`Roster`] is its picture at one moment, which redirects read without
+//! a lock.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+mod table;
 
-use tuyun_protocol::{Base, NodeId};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tuyun_protocol::{Base, Labels, NodeId, Report};
+
+pub use self::table::{Full, Listed, Restored, Table, Unsaved};
 
 /// Nodes at most. Whoever has the shared token could invent more of them until memory runs out;
 /// a fleet of thousands would need another design than one process that probes all.
 pub const MOST_NODES: usize = 4096;
 
-/// Probes that have to fail, one after the other, before a node counts as dead: one packet lost on
-/// a home line is no death.
-const FAILURES: u8 = 2;
+/// What a node can send, in Mbit/s, when nobody says: only the ratio to others counts.
+const CAPACITY: u32 = 100;
 
-/// How much later than we heard it a listed lease may end and still be the one we heard.
-const SLACK: Duration = Duration::from_secs(2);
+/// What is left of a node that is full, in percent: it still gets somebody, or nobody would find out
+/// that it is free again.
+const LEAST_FREE: u32 = 5;
 
 /// What a node said of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,75 @@ pub struct Lease {
     pub proven: bool,
     /// Which program and version.
     pub version: Option<String>,
+    /// What else it said of itself.
+    pub report: Report,
+}
+
+impl Lease {
+    /// Whether other jumps may as well hear of it at their next look: how busy a node is changes with
+    /// each report.
+    #[must_use]
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let busy = |lease: &Self| {
+            let mut lease = lease.clone();
+            lease.report.load = None;
+            lease
+        };
+        busy(self) == busy(other)
+    }
+}
+
+/// What the operator has ordered about a node. It outweighs what the node says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Order {
+    /// Its capacity, in Mbit/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// It gets no visitors until this is taken back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub drain: bool,
+    /// Whom it is near.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+}
+
+/// What a node's own figures said when somebody of the fleet last asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sighting {
+    /// Where it was asked.
+    pub url: String,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// Whether it answered.
+    pub well: bool,
+    /// Requests, ever.
+    pub get: u64,
+    /// Requests that needed no origin, ever; originals do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hits: Option<u64>,
+    /// Bytes from the origin, ever.
+    pub traffic_in: u64,
+    /// Bytes to visitors, ever.
+    pub traffic_out: u64,
+    /// Bytes a second to visitors, since it was asked before.
+    pub rate: u64,
+    /// The last days, newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub days: Vec<Day>,
+}
+
+/// What a node served on one day.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Day {
+    /// `2026-11-27`, by the node's clock.
+    pub date: String,
+    /// Bytes from the origin.
+    pub traffic_in: u64,
+    /// Bytes to visitors.
+    pub traffic_out: u64,
 }
 
 /// Whose program a node runs.
@@ -55,6 +127,18 @@ pub struct Node {
     pub until: Instant,
     /// What probes say.
     pub health: Health,
+    /// Whether the last probe failed, and the next decides.
+    pub doubt: bool,
+    /// Its share of visitors, where shares are given by capacity and load.
+    pub weight: u32,
+    /// How busy it is, in percent, as far as that is known.
+    pub load: u8,
+    /// Whom it is near.
+    pub labels: Labels,
+    /// What the operator ordered.
+    pub order: Order,
+    /// Its figures.
+    pub sighting: Option<Arc<Sighting>>,
 }
 
 /// What probes say of a node.
@@ -66,18 +150,56 @@ pub enum Health {
     Down,
     /// It has to be reached once before it gets visitors.
     Unproven,
+    /// It is well and wants nobody, or the operator does.
+    Draining,
+}
+
+impl Health {
+    /// All of them, with their names for metrics and pages.
+    pub const NAMES: [(Self, &str); 4] = [
+        (Self::Up, "up"),
+        (Self::Down, "down"),
+        (Self::Unproven, "unproven"),
+        (Self::Draining, "draining"),
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unproven => "unproven",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// The nodes at one moment, in the order of priority.
 #[derive(Clone, Debug, Default)]
 pub struct Roster {
     nodes: Vec<Node>,
+    labelled: bool,
+}
+
+impl FromIterator<Node> for Roster {
+    fn from_iter<T: IntoIterator<Item = Node>>(nodes: T) -> Self {
+        let nodes: Vec<Node> = nodes.into_iter().collect();
+        let labelled = nodes.iter().any(|node| !node.labels.is_empty());
+        Self { nodes, labelled }
+    }
 }
 
 impl Roster {
     /// The nodes that may get visitors.
     pub fn alive(&self, now: Instant) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(move |node| node.is_alive(now))
+    }
+
+    /// Whether any node has labels, so that it matters where a visitor is.
+    #[must_use]
+    pub fn is_labelled(&self) -> bool {
+        self.labelled
     }
 
     /// All nodes with a lease, the dead and unproven too.
@@ -95,267 +217,17 @@ impl Node {
     }
 }
 
-/// There is no room for another node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there are {MOST_NODES} nodes already")]
-pub struct Full;
-
-/// What is known of all nodes.
-#[derive(Debug)]
-pub struct Table {
-    entries: BTreeMap<NodeId, Entry>,
-    /// Who left here and when, as long as a listing could still know them.
-    left: HashMap<NodeId, Left>,
-    /// Since when the registry is out of reach.
-    outage: Option<Instant>,
-    /// How long others' leases are held in an outage: the longest life a lease can have.
-    hold: Duration,
+/// A node's share: what it can send, as far as that is not in use.
+fn weight(capacity: u32, load: u8) -> u32 {
+    let free = 100_u32.saturating_sub(u32::from(load)).max(LEAST_FREE);
+    capacity.saturating_mul(free)
 }
 
-#[derive(Debug)]
-struct Entry {
-    lease: Lease,
-    until: Instant,
-    /// Whether this jump heard it itself, and nobody heard it later.
-    heard: bool,
-    /// Whether the registry has it as we have it.
-    saved: bool,
-    changed: Instant,
-    failures: u8,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Left {
-    at: Instant,
-    saved: bool,
-}
-
-/// What the registry has yet to be told.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Unsaved {
-    /// Leases to put, with the time they have left.
-    pub leases: Vec<(Lease, Duration)>,
-    /// Nodes to remove.
-    pub gone: Vec<NodeId>,
-}
-
-impl Table {
-    /// An empty table; others' leases are held for `hold` when the registry is out of reach.
-    #[must_use]
-    pub fn new(hold: Duration) -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            left: HashMap::new(),
-            outage: None,
-            hold,
-        }
-    }
-
-    /// A heartbeat that was admitted, good for `ttl`. What probes know stays, as long as the node
-    /// is at the same address; the lease as it now counts is returned.
-    ///
-    /// # Errors
-    /// When it is a new node and there is no room.
-    pub fn hear(&mut self, mut lease: Lease, ttl: Duration, now: Instant) -> Result<Lease, Full> {
-        let known = self.entries.get(&lease.id);
-        if known.is_none() && self.entries.len() >= MOST_NODES {
-            return Err(Full);
-        }
-        let same = known.filter(|entry| entry.lease.url == lease.url);
-        lease.proven |= same.is_some_and(|entry| entry.lease.proven);
-        let failures = same.map_or(0, |entry| entry.failures);
-        self.left.remove(&lease.id);
-        let entry = Entry {
-            lease: lease.clone(),
-            until: now + ttl,
-            heard: true,
-            saved: false,
-            changed: now,
-            failures,
-        };
-        self.entries.insert(lease.id.clone(), entry);
-        Ok(lease)
-    }
-
-    /// The node leaves. Whether it was known.
-    pub fn leave(&mut self, id: &NodeId, now: Instant) -> bool {
-        if self.left.len() < MOST_NODES {
-            self.left.insert(
-                id.clone(),
-                Left {
-                    at: now,
-                    saved: false,
-                },
-            );
-        }
-        self.entries.remove(id).is_some()
-    }
-
-    /// The registry knows this lease as it was at `changed`.
-    pub fn saved(&mut self, id: &NodeId, changed: Instant) {
-        if let Some(entry) = self.entries.get_mut(id)
-            && entry.changed <= changed
-        {
-            entry.saved = true;
-        }
-    }
-
-    /// The registry knows that the node left.
-    pub fn removed(&mut self, id: &NodeId) {
-        if let Some(left) = self.left.get_mut(id) {
-            left.saved = true;
-        }
-    }
-
-    /// What the registry was not told, because it could not be reached.
-    #[must_use]
-    pub fn unsaved(&self, now: Instant) -> Unsaved {
-        let entries = self
-            .entries
-            .values()
-            .filter(|entry| !entry.saved && now < entry.until);
-        let leases = entries
-            .map(|entry| (entry.lease.clone(), entry.until - now))
-            .collect();
-        let gone = self.left.iter().filter(|(_, left)| !left.saved);
-        Unsaved {
-            leases,
-            gone: gone.map(|(id, _)| id.clone()).collect(),
-        }
-    }
-
-    /// What the registry holds, as asked at `asked`. What changed here since then is newer and
-    /// stays; everything else is as listed.
-    pub fn reconcile(&mut self, listed: Vec<(Lease, Duration)>, asked: Instant, now: Instant) {
-        self.outage = None;
-        let mut before = std::mem::take(&mut self.entries);
-        for (lease, remaining) in listed {
-            let old = before.remove(&lease.id);
-            let left_since = self
-                .left
-                .get(&lease.id)
-                .is_some_and(|left| left.at >= asked || !left.saved);
-            if left_since || self.entries.len() >= MOST_NODES {
-                continue;
-            }
-            let until = asked + remaining;
-            let entry = match old {
-                Some(old) if old.changed >= asked || !old.saved => old,
-                Some(old) if old.lease.url == lease.url => Entry {
-                    heard: old.heard && until <= old.until + SLACK,
-                    failures: old.failures,
-                    until,
-                    lease,
-                    saved: true,
-                    changed: old.changed,
-                },
-                Some(_) | None => Entry {
-                    lease,
-                    until,
-                    heard: false,
-                    saved: true,
-                    changed: asked,
-                    failures: 0,
-                },
-            };
-            self.entries.insert(entry.lease.id.clone(), entry);
-        }
-        let newer = before
-            .into_iter()
-            .filter(|(_, old)| old.changed >= asked || !old.saved);
-        self.entries.extend(newer);
-        self.left.retain(|_, left| left.at >= asked || !left.saved);
-        self.forget(now);
-    }
-
-    /// The registry cannot be reached.
-    pub fn lost(&mut self, now: Instant) {
-        self.outage.get_or_insert(now);
-        self.forget(now);
-    }
-
-    /// Whether the registry is out of reach.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.outage.is_some()
-    }
-
-    /// A probe of the node at this address came back. Returns the lease that it proved, when it is
-    /// the first that reached the node there.
-    pub fn probed(
-        &mut self,
-        id: &NodeId,
-        url: &Base,
-        reached: bool,
-        now: Instant,
-    ) -> Option<Lease> {
-        let entry = self
-            .entries
-            .get_mut(id)
-            .filter(|entry| entry.lease.url == *url)?;
-        if !reached {
-            entry.failures = entry.failures.saturating_add(1);
-            return None;
-        }
-        entry.failures = 0;
-        if entry.lease.proven {
-            return None;
-        }
-        entry.lease.proven = true;
-        entry.saved = false;
-        entry.changed = now;
-        Some(entry.lease.clone())
-    }
-
-    /// The time a node's lease has left.
-    #[must_use]
-    pub fn remaining(&self, id: &NodeId, now: Instant) -> Option<Duration> {
-        self.entries
-            .get(id)
-            .map(|entry| entry.until.saturating_duration_since(now))
-    }
-
-    /// The nodes as they are now.
-    #[must_use]
-    pub fn snapshot(&self, now: Instant) -> Roster {
-        let living = self.entries.values().map(|entry| (entry, self.end(entry)));
-        let nodes = living
-            .filter(|(_, until)| now < *until)
-            .map(|(entry, until)| Node {
-                lease: entry.lease.clone(),
-                until,
-                health: match entry {
-                    Entry {
-                        failures: FAILURES..,
-                        ..
-                    } => Health::Down,
-                    Entry {
-                        lease: Lease { proven: false, .. },
-                        ..
-                    } => Health::Unproven,
-                    Entry { .. } => Health::Up,
-                },
-            });
-        Roster {
-            nodes: nodes.collect(),
-        }
-    }
-
-    /// When a lease ends: in an outage, what others heard is held.
-    fn end(&self, entry: &Entry) -> Instant {
-        match self.outage {
-            Some(since) if !entry.heard => entry.until.max(since + self.hold),
-            Some(_) | None => entry.until,
-        }
-    }
-
-    fn forget(&mut self, now: Instant) {
-        let held_until = self.outage.map(|since| since + self.hold);
-        self.entries.retain(|_, entry| {
-            let held = !entry.heard && held_until.is_some_and(|end| now < end);
-            held || now < entry.until
-        });
-    }
+/// How busy a node is that sends so many bytes a second, in percent.
+fn load(bytes: u64, capacity: u32) -> u8 {
+    let full = u64::from(capacity) * 1_000_000 / 8;
+    let percent = bytes.saturating_mul(100) / full.max(1);
+    u8::try_from(percent.min(100)).unwrap_or(100)
 }
 
 #[cfg(test)]

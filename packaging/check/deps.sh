@@ -1,7 +1,7 @@
 #!/bin/bash
 # What a bare Debian 12 with Rust lacks for a job: installed as root, else named.
 #
-#   deps.sh build | demo | test | bench-edge
+#   deps.sh build | demo | test | bench-edge | bench-jump
 set -u -o pipefail
 
 # A program (or a file, where it begins with a slash) and the Debian package that has it.
@@ -28,6 +28,8 @@ ip                                  iproute2
 ps                                  procps
 fuser                               psmisc
 redis-server                        redis-server
+redis-cli                           redis-tools
+chromium                            chromium
 php                                 php-cli
 rclone                              rclone
 onedrive                            onedrive
@@ -50,6 +52,19 @@ varnishd                            varnish
 openssl                             openssl
 "
 
+# What the jump is measured against.
+bench_jump_needs="$build_needs
+curl                                curl
+taskset                             util-linux
+wrk                                 wrk
+nginx                               nginx-light
+redis-server                        redis-server
+redis-cli                           redis-tools
+/usr/lib/python3/dist-packages/flask      python3-flask
+/usr/lib/python3/dist-packages/hypercorn  python3-hypercorn
+/usr/lib/python3/dist-packages/redis      python3-redis
+"
+
 die() {
     echo "$*" >&2
     exit 1
@@ -60,7 +75,8 @@ build) needs=$build_needs ;;
 demo) needs=$demo_needs ;;
 test) needs=$test_needs ;;
 bench-edge) needs=$bench_edge_needs ;;
-*) die "usage: deps.sh build | demo | test | bench-edge" ;;
+bench-jump) needs=$bench_jump_needs ;;
+*) die "usage: deps.sh build | demo | test | bench-edge | bench-jump" ;;
 esac
 
 # Some of these live where only root's path leads.

@@ -8,13 +8,15 @@ use crate::process::{Daemon, free_port};
 use crate::wait::until;
 
 /// What a node proves itself with.
-const NODE_TOKEN: &str = "a-node-token-for-tests";
+pub const NODE_TOKEN: &str = "a-node-token-for-tests";
 
 /// A running `tuyun-jump`.
 pub struct Jump {
     /// Where visitors ask, without a slash at the end.
     pub url: String,
-    _daemon: Daemon,
+    /// Where the operator asks, without a slash at the end.
+    pub control: String,
+    daemon: Daemon,
     _dir: TempDir,
 }
 
@@ -25,6 +27,15 @@ impl Jump {
     /// It ends instead.
     #[must_use]
     pub fn start(origin: &str, redis: &str) -> Self {
+        Self::start_with(origin, redis, |_| ())
+    }
+
+    /// Starts one with settings changed.
+    ///
+    /// # Panics
+    /// It ends instead.
+    #[must_use]
+    pub fn start_with(origin: &str, redis: &str, change: impl FnOnce(&mut toml::Table)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (port, control) = (free_port(), free_port());
         let tokens = dir.path().join("tokens");
@@ -53,6 +64,7 @@ impl Jump {
             "listen",
             format!("127.0.0.1:{control}"),
         );
+        change(&mut settings);
         let config = dir.path().join("jump.toml");
         std::fs::write(&config, settings.to_string()).expect("a settings file");
         let config = config.display().to_string();
@@ -60,9 +72,38 @@ impl Jump {
         let daemon = ready(daemon, &format!("http://127.0.0.1:{control}/healthz"));
         Self {
             url: format!("http://127.0.0.1:{port}"),
-            _daemon: daemon,
+            control: format!("http://127.0.0.1:{control}"),
+            daemon,
             _dir: dir,
         }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
+    /// Reports a node to it, as an original does.
+    ///
+    /// # Panics
+    /// It is not taken.
+    pub fn report(&self, id: &str, url: &str, ttl: u64) {
+        let body = serde_json::json!({ "token": NODE_TOKEN, "server_id": id, "url": url, "ttl": ttl,
+            "version": "tuyun-test 1" });
+        let reply = http::post(&format!("{}/_api/update", self.url), &body);
+        assert_eq!(
+            reply.status,
+            200,
+            "{}",
+            String::from_utf8_lossy(&reply.body)
+        );
+    }
+
+    /// Whether `readyz` says that all is well.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        http::get(&format!("{}/readyz", self.control), &[]).status == 200
     }
 
     /// Where a visitor is sent.
@@ -92,6 +133,20 @@ impl Edge {
     /// It ends instead.
     #[must_use]
     pub fn start(id: u32, origin: &str, jump: &Jump) -> Self {
+        Self::start_with(id, origin, jump, |_| ())
+    }
+
+    /// Starts one with settings changed.
+    ///
+    /// # Panics
+    /// It ends instead.
+    #[must_use]
+    pub fn start_with(
+        id: u32,
+        origin: &str,
+        jump: &Jump,
+        change: impl FnOnce(&mut toml::Table),
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (port, control) = (free_port(), free_port());
         let token = dir.path().join("token");
@@ -140,6 +195,7 @@ impl Edge {
             let urls = vec![toml::Value::String(format!("{}/", jump.url))];
             section.insert("urls".into(), toml::Value::Array(urls));
         }
+        change(&mut settings);
         let config = dir.path().join("edge.toml");
         std::fs::write(&config, settings.to_string()).expect("a settings file");
         let config = config.display().to_string();

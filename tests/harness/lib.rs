@@ -4,6 +4,7 @@
 //! A test that cannot run where it is (no root, no `/dev/fuse`, no PHP) is skipped by name, and
 //! fails under `CI`, where such a skip would be a test that was never run.
 
+pub mod browser;
 pub mod cloud;
 pub mod disk;
 pub mod fleet;

@@ -38,10 +38,17 @@ fn wrong_settings_end_with_78_and_say_where_and_what_to_do() {
         "{said}"
     );
 
-    let (code, said) = serve(WORKING, &["--policy", "weighted"]);
+    let (code, said) = serve(WORKING, &["--geo.table", "/nonexistent/table"]);
     assert_eq!(code, Some(78), "{said}");
     assert!(
-        said.contains("\"weighted\" is not available") && said.contains("affinity"),
+        said.contains("setting `geo.table`: /nonexistent/table: it cannot be read"),
+        "{said}"
+    );
+
+    let (code, said) = serve(WORKING, &["--redis", "redis+sentinel://:secret@a/"]);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(
+        said.contains("it names no service") && !said.contains("secret"),
         "{said}"
     );
 

@@ -65,6 +65,8 @@ impl Running {
         settings.nodes.token_file = files[0].path().to_str().unwrap().into();
         settings.admin.token_file = files[1].path().to_str().unwrap().into();
         settings.nodes.probe = Period::seconds(0);
+        settings.nodes.figures = Period::seconds(0);
+        settings.snapshot.clear();
         settings.limit.redirect_per_second = 0;
         settings.limit.update_per_second = 0;
         change(&mut settings);
@@ -120,6 +122,18 @@ impl Running {
             headers: response.headers().clone(),
             text: response.text().await.unwrap(),
         }
+    }
+
+    /// Where a browser finds it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// Orders something as the operator.
+    pub(crate) async fn order(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let token = format!("Bearer {ADMIN}");
+        self.send(method, path, &[("authorization", &token)], body.to_string())
+            .await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -1,13 +1,13 @@
 //! Stand-ins for nodes: one that answers its health call as it is told, and the signing of reports.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
+use axum::{Json, Router};
 use reqwest::Method;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -21,6 +21,9 @@ pub(crate) struct Node {
     address: SocketAddr,
     status: Arc<AtomicU16>,
     asked: Arc<AtomicU32>,
+    /// Its status and its days.
+    figures: Arc<Mutex<(Value, Value)>>,
+    figures_asked: Arc<AtomicU32>,
     serving: JoinHandle<()>,
 }
 
@@ -36,12 +39,30 @@ impl Node {
             counts.fetch_add(1, Ordering::SeqCst);
             StatusCode::from_u16(says.load(Ordering::SeqCst)).unwrap()
         });
-        let router = Router::new().route("/_api/health", health);
+        let figures = Arc::new(Mutex::new((Value::Null, Value::Null)));
+        let figures_asked = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&figures_asked);
+        let (status_says, traffic_says) = (Arc::clone(&figures), Arc::clone(&figures));
+        let router = Router::new()
+            .route("/_api/health", health)
+            .route(
+                "/_api/status",
+                get(async move || {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    Json(status_says.lock().unwrap().0.clone())
+                }),
+            )
+            .route(
+                "/_api/traffic",
+                get(async move || Json(traffic_says.lock().unwrap().1.clone())),
+            );
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self {
             address,
             status,
             asked,
+            figures,
+            figures_asked,
             serving,
         }
     }
@@ -57,6 +78,16 @@ impl Node {
     /// How often it was asked for its health.
     pub(crate) fn asked(&self) -> u32 {
         self.asked.load(Ordering::SeqCst)
+    }
+
+    /// How often it was asked for its status.
+    pub(crate) fn figures_asked(&self) -> u32 {
+        self.figures_asked.load(Ordering::SeqCst)
+    }
+
+    /// What it says of itself from now on.
+    pub(crate) fn say(&self, status: Value, days: Value) {
+        *self.figures.lock().unwrap() = (status, days);
     }
 
     pub(crate) fn answer(&self, status: u16) {

@@ -215,3 +215,40 @@ async fn nodes_that_beat_often_do_not_put_off_the_probes_of_others() {
     .await;
     jump.stop().await;
 }
+
+#[tokio::test]
+async fn a_node_whose_address_changes_gets_visitors_at_the_new_one_once_it_was_reached_there() {
+    let jump = Running::start(often).await;
+    let (old, new) = (Node::start(200).await, Node::start(503).await);
+    let home = |node: &Node| Signed::new("token-home", &auto(node));
+    assert_eq!(home(&old).send(&jump).await.status, 200);
+    sent_to(&jump, &old.url()).await;
+    assert_eq!(home(&new).send(&jump).await.status, 200);
+    assert_eq!(jump.sent("/x").await, "https://origin.example/x");
+    until_async("it was asked there", async || {
+        (new.asked() > 1).then_some(())
+    })
+    .await;
+    assert_eq!(jump.sent("/x").await, "https://origin.example/x");
+    new.answer(200);
+    sent_to(&jump, &new.url()).await;
+    jump.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_comes_and_goes_returns_more_slowly_each_time() {
+    let jump = Running::start(often).await;
+    let node = Node::start(200).await;
+    report(&jump, "2", &node).await;
+    let mut returns = Vec::new();
+    for _ in 0..4 {
+        node.answer(503);
+        sent_to(&jump, "https://origin.example/").await;
+        let before = node.asked();
+        node.answer(200);
+        sent_to(&jump, &node.url()).await;
+        returns.push(node.asked() - before);
+    }
+    assert!(returns[0] < returns[3] && returns[3] >= 6, "{returns:?}");
+    jump.stop().await;
+}

@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::jump::Running;
-use crate::node::Signed;
+use crate::node::{Node, Signed};
 
 /// Redis as another program sees it, in the database that the originals use.
 async fn other(redis: &Redis) -> MultiplexedConnection {
@@ -253,4 +253,36 @@ async fn a_heartbeat_that_one_jump_has_taken_is_refused_by_the_others() {
     );
     one.stop().await;
     other.stop().await;
+}
+
+#[tokio::test]
+async fn an_original_is_asked_for_its_figures_by_one_jump_of_the_fleet_and_all_know_them() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let start = || {
+        Running::start(|settings| {
+            settings.redis = url.clone();
+            settings.nodes.figures = tuyun_chassis::settings::Period(Duration::from_millis(100));
+            settings.nodes.allow_private = true;
+        })
+    };
+    let (here, there) = (start().await, start().await);
+    let node = Node::start(200).await;
+    node.say(
+        json!({ "get": 7, "traffic_in": 1, "traffic_out": 9 }),
+        json!([]),
+    );
+    here.report("2", &node.url()).await;
+    for jump in [&here, &there] {
+        until_async("its figures are known", async || {
+            let overview = jump.admin("/_api/overview").await.json();
+            (overview["fleet"][0]["figures"]["get"] == 7).then_some(())
+        })
+        .await;
+    }
+    // Longer than either waits before its first look.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(node.figures_asked(), 1);
+    here.stop().await;
+    there.stop().await;
 }

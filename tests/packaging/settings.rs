@@ -171,6 +171,8 @@ fn the_example_of_jump_shows_every_key_with_its_default() {
         origin = "https://origin.example/"
         policy = "priority"
         redis = ""
+        redis_ca_file = ""
+        snapshot = "auto"
         allow_origin = "*"
         [tls]
         cert = ""
@@ -180,11 +182,21 @@ fn the_example_of_jump_shows_every_key_with_its_default() {
         require_signed = false
         ttl = "1200s"
         probe = "4s"
+        figures = "30s"
         allow_private = false
+        [geo]
+        table = ""
+        database = ""
         [limit]
         redirect_per_second = 30
         update_per_second = 5
+        fleet = false
         trusted_proxies = []
+        [hotlink]
+        sites = []
+        empty_referer = true
+        key_file = ""
+        require_signed = false
         [admin]
         token_file = ""
         [control]

@@ -34,6 +34,16 @@ pub struct Program {
     pub example: &'static str,
 }
 
+/// A command besides `serve` and `config`, for a program that has one: it says something and ends.
+pub struct Extra<T> {
+    /// The command that it is part of, and what that is about: `node` of `node add`.
+    pub parent: Option<(&'static str, &'static str)>,
+    /// What it looks like. The settings' flags are added.
+    pub command: fn() -> Command,
+    /// Does it, and says what to print.
+    pub run: fn(&ArgMatches, &T) -> Result<String, Failure>,
+}
+
 impl Program {
     /// The whole of `main`: reads the command line, serves until a signal, reports a failure.
     ///
@@ -44,7 +54,22 @@ impl Program {
         F: FnOnce(T, Stop) -> R,
         R: Future<Output = Result<(), Failure>>,
     {
-        let matches = match self.command::<T>().try_get_matches() {
+        self.main_with(&[], check, run)
+    }
+
+    /// The same for a program with commands of its own.
+    pub fn main_with<T, F, R>(
+        &self,
+        extras: &[Extra<T>],
+        check: fn(&T) -> Result<(), Failure>,
+        run: F,
+    ) -> ExitCode
+    where
+        T: Serialize + DeserializeOwned + Default,
+        F: FnOnce(T, Stop) -> R,
+        R: Future<Output = Result<(), Failure>>,
+    {
+        let matches = match self.command_with(extras).try_get_matches() {
             Ok(matches) => matches,
             Err(message) => {
                 // Also how --help and --version end, with code 0.
@@ -52,7 +77,7 @@ impl Program {
                 return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(1));
             }
         };
-        match self.obey(&matches, check, run) {
+        match self.obey(&matches, extras, check, run) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failure.report(self.name),
         }
@@ -80,9 +105,61 @@ impl Program {
             )
     }
 
+    /// The same with commands of the program's own.
+    #[must_use]
+    pub fn command_with<T: Serialize + Default>(&self, extras: &[Extra<T>]) -> Command {
+        let mut whole = self.command::<T>();
+        for extra in extras {
+            let command = self.spec.attach::<T>((extra.command)());
+            whole = match extra.parent {
+                None => whole.subcommand(command),
+                Some((name, about)) if whole.find_subcommand(name).is_none() => {
+                    let parent = Command::new(name)
+                        .about(about)
+                        .subcommand_required(true)
+                        .arg_required_else_help(true);
+                    whole.subcommand(parent.subcommand(command))
+                }
+                Some((name, _)) => whole.mut_subcommand(name, |parent| parent.subcommand(command)),
+            };
+        }
+        whole
+    }
+
+    /// Runs the extra command that was given, if one was.
+    fn obey_extra<T>(
+        &self,
+        matches: &ArgMatches,
+        extras: &[Extra<T>],
+    ) -> Option<Result<(), Failure>>
+    where
+        T: Serialize + DeserializeOwned + Default,
+    {
+        let (name, inner) = matches.subcommand()?;
+        for extra in extras {
+            let command = (extra.command)();
+            let found = match extra.parent {
+                None => (name == command.get_name()).then_some(inner),
+                Some((parent, _)) if parent == name => {
+                    let part = inner.subcommand();
+                    part.filter(|(part, _)| *part == command.get_name())
+                        .map(|(_, matches)| matches)
+                }
+                Some(_) => None,
+            };
+            if let Some(matches) = found {
+                let loaded = self.spec.load::<T>(matches).map_err(Failure::from);
+                let said = loaded.and_then(|loaded| (extra.run)(matches, &loaded.settings));
+                return Some(said.and_then(|text| print(&text)));
+            }
+        }
+        None
+    }
+
     fn obey<T, F, R>(
         &self,
         matches: &ArgMatches,
+        extras: &[Extra<T>],
         check: fn(&T) -> Result<(), Failure>,
         run: F,
     ) -> Result<(), Failure>
@@ -91,6 +168,9 @@ impl Program {
         F: FnOnce(T, Stop) -> R,
         R: Future<Output = Result<(), Failure>>,
     {
+        if let Some(done) = self.obey_extra(matches, extras) {
+            return done;
+        }
         match matches.subcommand() {
             Some(("serve", matches)) => {
                 let loaded: Loaded<T> = self.spec.load(matches)?;

@@ -169,7 +169,7 @@ fn with_token(mut fields: Value, token: Option<&Token>) -> String {
     fields.to_string()
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, BadHeartbeat> {
+pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, BadHeartbeat> {
     serde_json::from_slice(body).map_err(|_| BadHeartbeat::NotAnObject)
 }
 

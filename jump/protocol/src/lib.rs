@@ -5,6 +5,7 @@
 //!
 //! - [`ImagePath`]: what a visitor may ask for; [`Base`]: what it is joined to.
 //! - [`NodeId`], [`Heartbeat`], [`Farewell`]: a node that reports, and one that leaves.
+//! - [`Report`], [`Labels`]: what a node may say of itself besides.
 //! - [`Token`], [`TokenBook`], [`Signature`]: how a node proves that it is one of ours.
 //! - [`is_global`]: whether an address belongs to the public Internet.
 
@@ -13,6 +14,7 @@ mod base;
 mod heartbeat;
 mod node_id;
 mod path;
+mod report;
 mod signature;
 mod token;
 
@@ -21,6 +23,7 @@ pub use self::base::{BadBase, Base};
 pub use self::heartbeat::{BadHeartbeat, Claim, Farewell, Heartbeat, Scheme, Whereabouts};
 pub use self::node_id::{BadNodeId, NodeId};
 pub use self::path::{BadPath, ImagePath};
+pub use self::report::{Labels, Report};
 pub use self::signature::{BadSignature, Nonce, Signature};
 pub use self::token::{BadTokenBook, Standing, Token, TokenBook};
 

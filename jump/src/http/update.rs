@@ -14,8 +14,8 @@ use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use tuyun_chassis::http::{Client, Problem};
 use tuyun_protocol::{
-    BadHeartbeat, Base, Claim, Farewell, Heartbeat, NodeId, Signature, Standing, Whereabouts,
-    is_global,
+    BadHeartbeat, Base, Claim, Farewell, Heartbeat, NodeId, Report, Signature, Standing,
+    Whereabouts, is_global,
 };
 
 use super::Shared;
@@ -94,6 +94,7 @@ async fn take_heartbeat(
         kind: if ours { Kind::Tuyun } else { Kind::Original },
         proven: !auto,
         version: message.version,
+        report: Report::read(&body).map_err(Rejected::Malformed)?,
     };
     let ttl = message
         .ttl
@@ -132,6 +133,11 @@ async fn receive(shared: &Shared, client: Client, body: Body) -> Result<Vec<u8>,
         .updates
         .check(client)
         .map_err(|many| Rejected::TooMany(many.into()))?;
+    short_body(body).await.map_err(Rejected::Body)
+}
+
+/// A body that is short and comes in time, whoever sends it.
+pub(super) async fn short_body(body: Body) -> Result<Vec<u8>, Problem> {
     let too_large = |_| Problem::of(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large.");
     let reading = tokio::time::timeout(BODY_DEADLINE, axum::body::to_bytes(body, MOST_BYTES));
     let slow = |_| Problem::of(StatusCode::REQUEST_TIMEOUT, "The body took too long.");
@@ -139,7 +145,7 @@ async fn receive(shared: &Shared, client: Client, body: Body) -> Result<Vec<u8>,
         .await
         .map_err(slow)
         .and_then(|read| read.map_err(too_large));
-    bytes.map(Vec::from).map_err(Rejected::Body)
+    bytes.map(Vec::from)
 }
 
 async fn prove(

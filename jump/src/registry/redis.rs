@@ -5,65 +5,44 @@
 //! visitors have not been shown to reach stands under `tuyun:node:{id}` alone, so that originals on
 //! the same Redis send nobody there.
 
+mod link;
+mod place;
+
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError};
+use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value, cmd};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tuyun_protocol::{Base, NodeId};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tuyun_protocol::{Base, NodeId, Report};
 
+use self::link::Link;
+pub use self::place::{Kind as PlaceKind, Place};
 use super::{Registry, RegistryError};
-use crate::roster::{Kind, Lease, MOST_NODES};
-
-/// The database that the originals use.
-const DATABASE: i64 = 2;
+use crate::roster::{Kind, Lease, Listed, MOST_NODES, Order, Sighting};
 
 /// How long one question may take, connecting included. Redis in the same network answers in
 /// milliseconds; whoever waits longer has lost it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Keys looked at in one step of a SCAN: a fleet in one or two, without holding up Redis.
-const SCAN_COUNT: usize = 1000;
+/// How long a visitor may wait to be counted: someone is waiting for a picture.
+const COUNT_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Steps of one SCAN: a database of two million other keys is not ours to search each second.
-const SCAN_STEPS: usize = 2000;
+/// How long a node's figures are kept: somebody asks each half minute.
+const SIGHTING: Duration = Duration::from_mins(10);
 
-/// Which Redis, read from a URL.
-#[derive(Clone, Debug)]
-pub struct Place(ConnectionInfo);
-
-impl Place {
-    /// Reads `redis://` and `rediss://` URLs; database 2 unless the URL names one.
-    ///
-    /// # Errors
-    /// Says what is wrong with the URL, without repeating it: it may hold a password.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let url = url::Url::parse(text).map_err(|error| format!("it is not a URL ({error})"))?;
-        match url.scheme() {
-            "redis" | "rediss" => {}
-            other @ ("redis+sentinel" | "rediss+sentinel" | "redis+cluster" | "rediss+cluster"
-            | "sentinel" | "cluster") => {
-                return Err(format!("{other}:// is not available in this version"));
-            }
-            other => return Err(format!("{other}:// is not a Redis URL")),
-        }
-        let info = text
-            .into_connection_info()
-            .map_err(|error| error.to_string())?;
-        if url.path().trim_matches('/').is_empty() {
-            let settings = info.redis_settings().clone().set_db(DATABASE);
-            return Ok(Self(info.set_redis_settings(settings)));
-        }
-        Ok(Self(info))
-    }
-}
+/// How long to wait before listening anew, at first and at most: Redis that comes back meets few jumps
+/// at once.
+const LISTEN_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// A registry that outlives the process and is shared.
 pub struct Redis {
-    connection: ConnectionManager,
+    link: Link,
     /// The life of a key that somebody wrote without one.
     ttl: Duration,
 }
@@ -76,6 +55,8 @@ struct Details {
     proven: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<String>,
+    #[serde(default)]
+    report: Report,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,7 +66,7 @@ enum KindName {
     Original,
 }
 
-/// What Redis says of one node: both values, and both remaining lives in milliseconds.
+/// What Redis says of one node: its values, and the lives of the first two in milliseconds.
 struct Row {
     url: Option<String>,
     url_life: i64,
@@ -99,85 +80,133 @@ impl Redis {
     ///
     /// # Errors
     /// When the place cannot be one.
-    pub fn new(place: Place, ttl: Duration) -> Result<Self, RegistryError> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(PATIENCE / 2))
-            .set_response_timeout(Some(PATIENCE / 2))
-            // Our own rhythm tries again; retries within would only delay the news.
-            .set_number_of_retries(0);
-        let client = Client::open(place.0)?;
-        let connection = ConnectionManager::new_lazy_with_config(client, config)?;
-        Ok(Self { connection, ttl })
+    pub fn new(place: &Place, ttl: Duration) -> Result<Self, RegistryError> {
+        let link = Link::new(place)?;
+        Ok(Self { link, ttl })
     }
 
     async fn ids(&self) -> Result<BTreeSet<NodeId>, RedisError> {
         let mut ids = BTreeSet::new();
         for prefix in [NODE, DETAILS] {
-            let mut cursor = 0_u64;
-            for _ in 0..SCAN_STEPS {
-                let (next, keys): (u64, Vec<Vec<u8>>) = ::redis::cmd("SCAN")
-                    .arg(cursor)
-                    .arg("MATCH")
-                    .arg(format!("{prefix}*"))
-                    .arg("COUNT")
-                    .arg(SCAN_COUNT)
-                    .query_async(&mut self.connection.clone())
-                    .await?;
-                let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
-                ids.extend(names.filter_map(|name| name.strip_prefix(prefix)?.parse().ok()));
-                cursor = next;
-                if cursor == 0 || ids.len() > MOST_NODES {
-                    break;
-                }
-            }
+            let keys = self.link.keys(prefix).await?;
+            let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
+            ids.extend(names.filter_map(|name| name.strip_prefix(prefix)?.parse().ok()));
+        }
+        while ids.len() > MOST_NODES {
+            ids.pop_last();
         }
         Ok(ids)
     }
 
-    async fn read(&self) -> Result<Vec<(Lease, Duration)>, RedisError> {
+    async fn read(&self) -> Result<Vec<Listed>, RedisError> {
         let ids = self.ids().await?;
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         // MGET passes over keys of another type, which belong to somebody else.
-        let mut values = ::redis::cmd("MGET");
-        let mut lives = ::redis::pipe();
+        let mut values = cmd("MGET");
+        let mut questions = Vec::with_capacity(1 + 2 * ids.len());
         for id in &ids {
-            let (node, details) = keys(id);
-            values.arg(&node).arg(&details);
-            lives.pttl(&node).pttl(&details);
+            let keys = Keys::of(id);
+            values.arg(&keys.node).arg(&keys.details);
+            values.arg(&keys.order).arg(&keys.sighting);
+            for key in [&keys.node, &keys.details] {
+                questions.push(with("PTTL", key));
+            }
         }
-        let mut connection = self.connection.clone();
-        let values: Vec<Option<Vec<u8>>> = values.query_async(&mut connection).await?;
-        let lives: Vec<i64> = lives.query_async(&mut connection).await?;
+        questions.push(values);
+        let mut answers = self.link.ask(questions).await?;
+        let values = answers.pop().unwrap_or(Value::Nil);
+        let values = Vec::<Option<Vec<u8>>>::from_redis_value(values)?;
+        let lives = answers.into_iter().map(i64::from_redis_value);
+        let lives = lives.collect::<Result<Vec<_>, _>>()?;
         let text = |value: &Option<Vec<u8>>| {
             value
                 .as_ref()
                 .and_then(|bytes| String::from_utf8(bytes.clone()).ok())
         };
-        let rows = values
-            .chunks_exact(2)
-            .zip(lives.chunks_exact(2))
-            .map(|(values, lives)| Row {
-                url: text(&values[0]),
-                url_life: lives[0],
-                details: text(&values[1]),
-                details_life: lives[1],
-            });
-        Ok(ids
+        let listed = ids
             .into_iter()
-            .zip(rows)
-            .filter_map(|(id, row)| row.lease(id, self.ttl))
-            .collect())
+            .zip(values.chunks_exact(4).zip(lives.chunks_exact(2)))
+            .filter_map(|(id, (values, lives))| {
+                let row = Row {
+                    url: text(&values[0]),
+                    url_life: lives[0],
+                    details: text(&values[1]),
+                    details_life: lives[1],
+                };
+                let (lease, remaining) = row.lease(id, self.ttl)?;
+                let json = |value| text(value).unwrap_or_default();
+                Some(Listed {
+                    lease,
+                    remaining,
+                    order: serde_json::from_str(&json(&values[2])).ok(),
+                    sighting: serde_json::from_str(&json(&values[3])).ok(),
+                })
+            });
+        Ok(listed.collect())
+    }
+
+    async fn write(&self, questions: Vec<Cmd>) -> Result<Vec<Value>, RegistryError> {
+        in_time(PATIENCE, self.link.ask(questions)).await
     }
 }
 
 const NODE: &str = "jump_";
 const DETAILS: &str = "tuyun:node:";
+const ORDER: &str = "tuyun:order:";
+const SIGHTING_KEY: &str = "tuyun:seen:";
+const TURN: &str = "tuyun:turn:";
 const NONCE: &str = "tuyun:nonce:";
+const COUNT: &str = "tuyun:count:";
 
-fn keys(id: &NodeId) -> (String, String) {
-    (format!("{NODE}{id}"), format!("{DETAILS}{id}"))
+/// Where jumps tell each other that something has changed.
+const CHANNEL: &str = "tuyun:changed";
+
+/// So many a second, as many at once, by the clock of Redis: the time at which the last of them is
+/// worked off moves on with each, and may be a second ahead at most. Answers the microseconds to wait.
+const COUNT_SCRIPT: &str = "\
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local every = math.floor(1000000 / tonumber(ARGV[1]))
+local due = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
+local ahead = due + every - now - 1000000
+if ahead > 0 then return ahead end
+redis.call('SET', KEYS[1], string.format('%.0f', due + every), 'PX', 2000)
+return 0";
+
+struct Keys {
+    node: String,
+    details: String,
+    order: String,
+    sighting: String,
+}
+
+impl Keys {
+    fn of(id: &NodeId) -> Self {
+        Self {
+            node: format!("{NODE}{id}"),
+            details: format!("{DETAILS}{id}"),
+            order: format!("{ORDER}{id}"),
+            sighting: format!("{SIGHTING_KEY}{id}"),
+        }
+    }
+}
+
+fn with(name: &str, key: &str) -> Cmd {
+    let mut question = cmd(name);
+    question.arg(key);
+    question
+}
+
+fn news() -> Cmd {
+    let mut question = with("PUBLISH", CHANNEL);
+    question.arg(1);
+    question
+}
+
+fn millis(life: Duration) -> u64 {
+    u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 impl Row {
@@ -196,9 +225,9 @@ impl Row {
             (Some(url), details) => {
                 let url = Base::parse(url.trim()).ok()?;
                 let ours = details.filter(|details| details.url == url.as_str());
-                let (kind, version) = match ours {
-                    Some(details) => (details.kind.into(), details.version),
-                    None => (Kind::Original, None),
+                let (kind, version, report) = match ours {
+                    Some(details) => (details.kind.into(), details.version, details.report),
+                    None => (Kind::Original, None, Report::default()),
                 };
                 Some((
                     Lease {
@@ -207,6 +236,7 @@ impl Row {
                         kind,
                         proven: true,
                         version,
+                        report,
                     },
                     life(self.url_life)?,
                 ))
@@ -220,6 +250,7 @@ impl Row {
                     kind,
                     proven: false,
                     version: details.version,
+                    report: details.report,
                 };
                 Some((lease, life(self.details_life)?))
             }
@@ -231,34 +262,52 @@ impl Row {
 
 #[async_trait]
 impl Registry for Redis {
-    async fn put(&self, lease: &Lease, ttl: Duration) -> Result<(), RegistryError> {
-        let (node, details) = keys(&lease.id);
-        let life = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+    async fn put(&self, lease: &Lease, ttl: Duration, tell: bool) -> Result<(), RegistryError> {
+        let keys = Keys::of(&lease.id);
+        let life = millis(ttl);
         let said = Details {
             url: lease.url.to_string(),
             kind: lease.kind.into(),
             proven: lease.proven,
             version: lease.version.clone(),
+            report: lease.report.clone(),
         };
         let said = serde_json::to_string(&said).unwrap_or_default();
-        let mut write = ::redis::pipe();
-        write.atomic();
+        let mut details = with("PSETEX", &keys.details);
+        details.arg(life).arg(said);
+        let mut questions = vec![details];
         if lease.proven {
-            write.pset_ex(&node, lease.url.as_str(), life).ignore();
+            let mut node = with("PSETEX", &keys.node);
+            node.arg(life).arg(lease.url.as_str());
+            questions.push(node);
         } else {
-            write.del(&node).ignore();
+            questions.push(with("DEL", &keys.node));
         }
-        write.pset_ex(&details, said, life).ignore();
-        let mut connection = self.connection.clone();
-        in_time(write.query_async(&mut connection)).await
+        if tell {
+            questions.push(news());
+        }
+        self.write(questions).await.map(drop)
     }
 
     async fn remove(&self, id: &NodeId) -> Result<(), RegistryError> {
-        let (node, details) = keys(id);
-        let mut write = ::redis::pipe();
-        write.atomic().del(&node).ignore().del(&details).ignore();
-        let mut connection = self.connection.clone();
-        in_time(write.query_async(&mut connection)).await
+        let keys = Keys::of(id);
+        let gone = [&keys.node, &keys.details, &keys.sighting];
+        let mut questions: Vec<Cmd> = gone.map(|key| with("DEL", key)).into();
+        questions.push(news());
+        self.write(questions).await.map(drop)
+    }
+
+    async fn order(&self, id: &NodeId, order: Option<&Order>) -> Result<(), RegistryError> {
+        let key = Keys::of(id).order;
+        let write = match order {
+            Some(order) => {
+                let mut set = with("SET", &key);
+                set.arg(serde_json::to_string(order).unwrap_or_default());
+                set
+            }
+            None => with("DEL", &key),
+        };
+        self.write(vec![write, news()]).await.map(drop)
     }
 
     async fn first_use(
@@ -267,28 +316,91 @@ impl Registry for Redis {
         nonce: u128,
         life: Duration,
     ) -> Result<bool, RegistryError> {
-        let mut set = ::redis::cmd("SET");
-        set.arg(format!("{NONCE}{id}:{nonce:032x}"))
-            .arg(1)
-            .arg("NX")
-            .arg("EX")
-            .arg(life.as_secs().max(1));
-        let mut connection = self.connection.clone();
-        let set: Option<String> = in_time(set.query_async(&mut connection)).await?;
-        Ok(set.is_some())
+        let mut set = with("SET", &format!("{NONCE}{id}:{nonce:032x}"));
+        set.arg(1).arg("NX").arg("PX").arg(millis(life));
+        Ok(was_set(&self.write(vec![set]).await?))
     }
 
-    async fn list(&self) -> Result<Vec<(Lease, Duration)>, RegistryError> {
-        in_time(self.read()).await
+    async fn turn(&self, id: &NodeId, life: Duration) -> Result<bool, RegistryError> {
+        let mut set = with("SET", &format!("{TURN}{id}"));
+        set.arg(1).arg("NX").arg("PX").arg(millis(life));
+        Ok(was_set(&self.write(vec![set]).await?))
+    }
+
+    async fn saw(&self, id: &NodeId, sighting: &Sighting) -> Result<(), RegistryError> {
+        let mut set = with("PSETEX", &Keys::of(id).sighting);
+        set.arg(millis(SIGHTING))
+            .arg(serde_json::to_string(sighting).unwrap_or_default());
+        self.write(vec![set]).await.map(drop)
+    }
+
+    async fn count(
+        &self,
+        visitor: IpAddr,
+        per_second: u32,
+    ) -> Result<Option<Duration>, RegistryError> {
+        let ask = |name: &str, script: &str| {
+            let mut question = cmd(name);
+            question
+                .arg(script)
+                .arg(1)
+                .arg(format!("{COUNT}{visitor}"))
+                .arg(per_second.max(1));
+            question
+        };
+        let script = ::redis::Script::new(COUNT_SCRIPT);
+        let counting = async {
+            let known = ask("EVALSHA", script.get_hash());
+            match self.link.ask(vec![known]).await {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    self.link.ask(vec![ask("EVAL", COUNT_SCRIPT)]).await
+                }
+                answer => answer,
+            }
+        };
+        let answer = in_time(COUNT_PATIENCE, counting).await?;
+        let wait = answer.into_iter().next().unwrap_or(Value::Nil);
+        let wait = u64::from_redis_value(wait).map_err(RedisError::from)?;
+        Ok((wait > 0).then(|| Duration::from_micros(wait)))
+    }
+
+    async fn list(&self) -> Result<Vec<Listed>, RegistryError> {
+        in_time(PATIENCE, self.read()).await
+    }
+
+    async fn listen(&self, bell: Arc<Notify>, stop: CancellationToken) {
+        let listening = async {
+            let (first, most) = LISTEN_AGAIN;
+            let mut wait = first;
+            loop {
+                let began = tokio::time::Instant::now();
+                if let Err(error) = self.link.listen(CHANNEL, &bell).await {
+                    tracing::debug!(%error, "cannot listen to Redis; the roster is read each second anyway");
+                }
+                wait = if began.elapsed() > most {
+                    first
+                } else {
+                    (2 * wait).min(most)
+                };
+                tokio::time::sleep(wait.mul_f64(0.5 + rand::random::<f64>())).await;
+            }
+        };
+        stop.run_until_cancelled(listening).await;
     }
 }
 
+/// The answer to `SET … NX`.
+fn was_set(answer: &[Value]) -> bool {
+    !matches!(answer.first(), None | Some(Value::Nil))
+}
+
 async fn in_time<T>(
+    patience: Duration,
     asking: impl Future<Output = Result<T, RedisError>>,
 ) -> Result<T, RegistryError> {
-    match tokio::time::timeout(PATIENCE, asking).await {
+    match tokio::time::timeout(patience, asking).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(RegistryError::TooSlow(PATIENCE)),
+        Err(_) => Err(RegistryError::TooSlow(patience)),
     }
 }
 
@@ -311,62 +423,4 @@ impl From<KindName> for Kind {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TTL: Duration = Duration::from_mins(20);
-    const OURS: &str = r#"{"url":"https://a.example/","kind":"tuyun","proven":true}"#;
-    const UNPROVEN: &str = r#"{"url":"https://a.example/","kind":"tuyun","proven":false}"#;
-
-    fn row(url: Option<(&str, i64)>, details: Option<&str>) -> Option<(Lease, Duration)> {
-        let (value, life) = url.unzip();
-        let row = Row {
-            url: value.map(str::to_owned),
-            url_life: life.unwrap_or(-2),
-            details: details.map(str::to_owned),
-            details_life: 5000,
-        };
-        row.lease("1".parse().unwrap(), TTL)
-    }
-
-    #[test]
-    fn an_original_s_key_is_a_lease() {
-        let (lease, remaining) = row(Some(("https://a.example/", 9000)), None).unwrap();
-        assert_eq!((lease.kind, lease.proven), (Kind::Original, true));
-        assert_eq!(remaining, Duration::from_secs(9));
-        assert_eq!(row(Some(("https://a.example", -1)), None).unwrap().1, TTL);
-        assert_eq!(row(Some(("javascript:x", 9000)), None), None);
-        assert_eq!(row(Some(("", 9000)), None), None);
-    }
-
-    #[test]
-    fn our_fields_count_only_for_the_address_they_were_written_with() {
-        let (lease, _) = row(Some(("https://a.example/", 9000)), Some(OURS)).unwrap();
-        assert_eq!(lease.kind, Kind::Tuyun);
-        let (lease, _) = row(Some(("https://b.example/", 9000)), Some(OURS)).unwrap();
-        assert_eq!(lease.kind, Kind::Original);
-    }
-
-    #[test]
-    fn an_unproven_node_has_no_key_of_the_originals() {
-        let (lease, remaining) = row(None, Some(UNPROVEN)).unwrap();
-        assert!(!lease.proven);
-        assert_eq!(remaining, Duration::from_secs(5));
-        assert_eq!(row(None, Some(OURS)), None);
-    }
-
-    #[test]
-    fn a_url_may_name_its_database() {
-        let database = |text: &str| Place::parse(text).unwrap().0.redis_settings().db();
-        assert_eq!(database("redis://127.0.0.1:6379/"), 2);
-        assert_eq!(database("rediss://:word@host:6380"), 2);
-        assert_eq!(database("redis://127.0.0.1/0"), 0);
-        assert_eq!(database("redis://127.0.0.1/5"), 5);
-        let refused = Place::parse("redis+sentinel://:word@a/").unwrap_err();
-        assert_eq!(
-            refused,
-            "redis+sentinel:// is not available in this version"
-        );
-        assert!(Place::parse("http://a/").is_err());
-    }
-}
+mod tests;
