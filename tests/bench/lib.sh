@@ -20,7 +20,7 @@ HOSTS
 # start_drive <profile>: Debian's rclone is of a time when the storage hosts overlooked a token.
 start_drive() {
     profile=$1
-    rm -rf "$work/cloud.json" "$work/state" "$work/cache" "$work/results"
+    rm -rf "$work/cloud.json" "${disk:-$work}/state" "${disk:-$work}/cache" "$work/results"
     start_cloud --profile "$profile" --tls --hosts-mode 443 --ca-out "$work/ca.pem" \
         --storage-takes-tokens
     rclone_settings
@@ -32,6 +32,8 @@ make_disk() {
     disk=$work/disk
     truncate -s 8G "$work/disk.img" && mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 "$work/disk.img" &&
         mkdir "$disk" && mount -o loop "$work/disk.img" "$disk" || die "cannot make a disk"
+    # Where rclone keeps what it caches.
+    export XDG_CACHE_HOME=$disk/cache
 }
 
 end_disk() {
@@ -77,7 +79,7 @@ CONF
 prepare_tuyunfs() {
     local point=$1 line
     shift
-    write_tuyunfs_settings "$work/tuyunfs.toml" "$work/state" "$point"
+    write_tuyunfs_settings "$work/tuyunfs.toml" "${disk:-$work}/state" "$point"
     # The service's own addresses, which are the emulator's here; changes come by push.
     sed -i -e 's/^poll = .*/poll = "1h"/' -e '/^login_url\|^graph_url/d' \
         -e "s|^\[drive\]|[drive]\nca_file = \"$work/ca.pem\"|" "$work/tuyunfs.toml"
