@@ -90,6 +90,10 @@ impl Keeper {
     /// Whether no jump of the fleet has seen this nonce. While the registry cannot be asked, each
     /// jump has only its own memory to go by.
     pub async fn first_use(&self, id: &NodeId, nonce: u128, life: Duration) -> bool {
+        if self.is_lost() {
+            // In an outage the node is not kept waiting.
+            return true;
+        }
         match self.registry.first_use(id, nonce, life).await {
             Ok(first) => first,
             Err(error) => {

@@ -58,7 +58,7 @@ impl Lease {
 
 /// What the operator has ordered about a node. It outweighs what the node says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Order {
     /// Its capacity, in Mbit/s.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -97,6 +97,11 @@ impl ImagePath {
     /// Percent-encoded segment by segment, without a leading `/`.
     #[must_use]
     pub fn encoded(&self) -> String {
+        // Most names of pictures are letters and digits, and a redirect has little else to do.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+        if self.0.bytes().all(plain) {
+            return self.0.clone().into();
+        }
         let mut text = String::with_capacity(self.0.len());
         for (index, segment) in self.segments().enumerate() {
             if index > 0 {
@@ -115,10 +120,17 @@ impl ImagePath {
 }
 
 fn is_plain(segment: &str) -> bool {
-    !matches!(segment, "" | "." | "..")
-        && !segment
-            .chars()
-            .any(|letter| letter == '\\' || letter.is_control())
+    if matches!(segment, "" | "." | "..") {
+        return false;
+    }
+    if segment.is_ascii() {
+        return !segment
+            .bytes()
+            .any(|byte| byte == b'\\' || byte.is_ascii_control());
+    }
+    !segment
+        .chars()
+        .any(|letter| letter == '\\' || letter.is_control())
 }
 
 fn escapes_are_whole(raw: &[u8]) -> bool {

@@ -33,16 +33,20 @@ const MOST: usize = 8 * 1024;
 /// Answers are sent once this much has gathered, even if more requests are at hand.
 const GATHERED: usize = 32 * 1024;
 
+/// How long a date is good.
+const FRESH: Duration = Duration::from_millis(250);
+
 /// The short way.
 pub(crate) struct Quick {
     shared: Arc<Shared>,
     proxies: TrustedProxies,
 }
 
-/// The date, as the header has it: written once a second.
+/// The date, as the header has it: written four times a second, since asking for the time costs more
+/// than a redirect has to spare.
 #[derive(Default)]
 struct Today {
-    second: Option<u64>,
+    written: Option<Instant>,
     text: String,
 }
 
@@ -73,7 +77,7 @@ impl Quick {
         self.shared.pass(&visit).ok()?;
         // One too many is counted again by the router, and refused there.
         self.shared.limit(client).ok()?;
-        let location = self.shared.send(&visit);
+        let location = self.shared.send(&visit, began);
         out.extend_from_slice(b"HTTP/1.1 302 Found\r\nlocation: ");
         out.extend_from_slice(location.as_bytes());
         // The next request may have another node; a cached redirect would point to a dead one.
@@ -87,7 +91,7 @@ impl Quick {
             out.extend_from_slice(b"connection: close\r\n");
         }
         out.extend_from_slice(b"content-length: 0\r\ndate: ");
-        out.extend_from_slice(today.now().as_bytes());
+        out.extend_from_slice(today.at(began).as_bytes());
         out.extend_from_slice(b"\r\n\r\n");
         log(asked, client, began);
         Some(())
@@ -95,14 +99,11 @@ impl Quick {
 }
 
 impl Today {
-    fn now(&mut self) -> &str {
-        let now = SystemTime::now();
-        let since = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        if self.second != Some(since.as_secs()) {
-            self.second = Some(since.as_secs());
-            self.text = httpdate::fmt_http_date(now);
+    fn at(&mut self, now: Instant) -> &str {
+        let fresh = |written: Instant| now.saturating_duration_since(written) < FRESH;
+        if !self.written.is_some_and(fresh) {
+            self.written = Some(now);
+            self.text = httpdate::fmt_http_date(SystemTime::now());
         }
         &self.text
     }

@@ -33,14 +33,14 @@ pub(super) enum Refusal {
 
 impl Shared {
     /// Where a visitor is sent. Nothing here waits.
-    pub(super) fn send(&self, visit: &Visit<'_>) -> String {
+    pub(super) fn send(&self, visit: &Visit<'_>, now: Instant) -> String {
         let roster = self.keeper.roster();
         let labels = if roster.is_labelled() && !self.atlas.is_empty() {
             self.atlas.find(visit.client.0)
         } else {
             Labels::default()
         };
-        let target = choose(&roster, self.policy, visit.path, &labels, Instant::now());
+        let target = choose(&roster, self.policy, visit.path, &labels, now);
         match target {
             Target::Node(node) => {
                 self.metrics.to_node.inc();
@@ -137,7 +137,7 @@ pub(super) async fn redirect(
     {
         return Refusal::TooMany(TooMany(wait)).response(metrics);
     }
-    let Ok(location) = HeaderValue::try_from(shared.send(&visit)) else {
+    let Ok(location) = HeaderValue::try_from(shared.send(&visit, Instant::now())) else {
         return Problem::bad_request("The query cannot be passed on.").response();
     };
     let mut response = Response::new(Body::empty());

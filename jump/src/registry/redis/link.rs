@@ -278,7 +278,7 @@ async fn scan_all(connection: &ClusterConnection, prefix: &str) -> RedisResult<V
         )
         .await?;
     let mut keys = Vec::new();
-    for (host, port) in masters(&known) {
+    for (host, port) in masters(&known)? {
         let there = SingleNodeRoutingInfo::ByAddress { host, port };
         let routing = RoutingInfo::SingleNode(there);
         let mut scan = Scan::new(prefix);
@@ -294,28 +294,35 @@ async fn scan_all(connection: &ClusterConnection, prefix: &str) -> RedisResult<V
     Ok(keys)
 }
 
-/// The first server of each range of slots: `[from, to, [host, port, …], …]`.
-fn masters(slots: &Value) -> Vec<(String, u16)> {
-    let Value::Array(ranges) = slots else {
-        return Vec::new();
+/// The first server of each range of slots: `[from, to, [host, port, …], …]`. One that cannot be read is
+/// an error: to pass it over would be to lose its nodes.
+fn masters(slots: &Value) -> RedisResult<Vec<(String, u16)>> {
+    let odd = || {
+        let what = "a master of the Cluster does not tell its address; see cluster-announce-ip";
+        RedisError::from(std::io::Error::other(what))
     };
-    let mut masters: Vec<(String, u16)> = ranges
-        .iter()
-        .filter_map(|range| {
-            let Value::Array(parts) = range else {
-                return None;
-            };
-            let Value::Array(master) = parts.get(2)? else {
-                return None;
-            };
-            let host = String::from_redis_value(master.first()?.clone()).ok()?;
-            let port = u16::from_redis_value(master.get(1)?.clone()).ok()?;
-            Some((host, port))
-        })
-        .collect();
+    let parts = |value: &Value| match value {
+        Value::Array(parts) => Ok(parts.clone()),
+        _ => Err(odd()),
+    };
+    let mut masters = Vec::new();
+    for range in parts(slots)? {
+        let range = parts(&range)?;
+        let master = parts(range.get(2).ok_or_else(odd)?)?;
+        let [host, port, ..] = master.as_slice() else {
+            return Err(odd());
+        };
+        let host = String::from_redis_value(host.clone()).map_err(|_| odd())?;
+        let port = i64::from_redis_value(port.clone()).map_err(|_| odd())?;
+        let port = u16::try_from(port).map_err(|_| odd())?;
+        if host.is_empty() || host == "?" {
+            return Err(odd());
+        }
+        masters.push((host, port));
+    }
     masters.sort_unstable();
     masters.dedup();
-    masters
+    Ok(masters)
 }
 
 fn address(place: &Place, (host, port): &(String, u16)) -> ConnectionAddr {
@@ -408,5 +415,26 @@ async fn in_time<T>(asking: impl Future<Output = RedisResult<T>>) -> RedisResult
     match tokio::time::timeout(2 * PATIENCE, asking).await {
         Ok(answer) => answer,
         Err(_) => Err(late().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(host: &str, port: i64) -> Value {
+        let text = |text: &str| Value::BulkString(text.into());
+        let master = vec![text(host), Value::Int(port), text("id")];
+        Value::Array(vec![Value::Int(0), Value::Int(9), Value::Array(master)])
+    }
+
+    #[test]
+    fn each_master_of_a_cluster_is_asked_once_and_none_is_passed_over() {
+        let slots = Value::Array(vec![range("b", 2), range("a", 1), range("b", 2)]);
+        let expected = vec![("a".to_owned(), 1), ("b".to_owned(), 2)];
+        assert_eq!(masters(&slots).unwrap(), expected);
+        for odd in [range("", 1), range("?", 1), range("a", 70_000), Value::Nil] {
+            assert!(masters(&Value::Array(vec![range("b", 2), odd])).is_err());
+        }
     }
 }
