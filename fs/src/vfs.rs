@@ -46,8 +46,8 @@ pub use self::recover::{Recovery, StartError, recover};
 pub use self::room::PATIENCE;
 use self::room::Room;
 pub use self::status::{ParkedChange, Status};
+use self::through::Kept;
 pub use self::through::Through;
-use self::through::{Kept, Scratch};
 pub use self::types::{Attr, Listed, OpenMode, RenameFlags, SetAttr, Space};
 pub use self::withheld::{Decision, baseline_of_root, tell_of_withheld};
 use crate::content::intents::Intents;
@@ -129,11 +129,12 @@ impl Table {
             if matches!(file.source(), Source::Sealed(blob) if blob.id() == content) {
                 file.set_source(source.clone());
             }
-            if let (Some(scratch), Source::Sealed(copy)) = (file.scratch(), source)
-                && scratch.sealed == content
-            {
-                let sealed = copy.id();
-                file.set_scratch(Some(Scratch { sealed, ..scratch }));
+            if let Source::Sealed(copy) = source {
+                file.with_scratch(|scratch, _| {
+                    if scratch.sealed == content {
+                        scratch.sealed = copy.id();
+                    }
+                });
             }
         }
     }

@@ -143,6 +143,19 @@ impl Opened {
         *self.scratch.lock() = scratch;
     }
 
+    /// Does something with the scratch and what is known of it, if there is one: one at a time. Before the ledger's
+    /// lock.
+    pub(super) fn with_scratch<T>(
+        &self,
+        work: impl FnOnce(&mut Scratch, &Arc<Blob>) -> T,
+    ) -> Option<T> {
+        let mut scratch = self.scratch.lock();
+        match (scratch.as_mut(), self.source()) {
+            (Some(scratch), Source::Live(blob)) => Some(work(scratch, &blob)),
+            _ => None,
+        }
+    }
+
     pub(super) fn source(&self) -> Source {
         self.inner.lock().source.clone()
     }

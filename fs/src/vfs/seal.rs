@@ -246,6 +246,11 @@ impl Vfs {
     }
 
     pub(super) fn mark_changed(&self, file: &Opened) {
+        self.note_change(file, file.scratch().map(|scratch| scratch.sealed));
+    }
+
+    /// The same, of a scratch of which this was sealed last.
+    pub(super) fn note_change(&self, file: &Opened, sealed: Option<ContentId>) {
         if file.changed() {
             return;
         }
@@ -256,8 +261,8 @@ impl Vfs {
             node.and_then(|node| node.held.as_ref())
                 .map(|held| held.content)
         };
-        if let Some(scratch) = file.scratch() {
-            file.set_outdated(newest != Some(scratch.sealed));
+        if sealed.is_some() {
+            file.set_outdated(newest != sealed);
         }
         file.set_changed(true);
     }

@@ -278,24 +278,24 @@ impl Vfs {
 
     /// Looks whether a scratch was written to, and takes its length and times over.
     pub(super) fn look(&self, file: &Opened) -> io::Result<()> {
-        let (Some(scratch), Source::Live(blob)) = (file.scratch(), file.source()) else {
-            return Ok(());
-        };
-        let found = blob.stamp()?.modified;
-        if found == scratch.mark {
-            return Ok(());
-        }
-        let mark = blob.mark()?;
-        file.set_scratch(Some(Scratch { mark, ..scratch }));
-        // Its length after that: what comes later shows by the mark.
-        let size = blob.len()?;
-        self.mark_changed(file);
-        self.sketch(file, |node| {
-            node.size = size;
-            (node.mtime, node.ctime) = (found, found);
-            node.mtime_unsent = false;
-        });
-        Ok(())
+        file.with_scratch(|scratch, blob| {
+            let found = blob.stamp()?.modified;
+            if found == scratch.mark {
+                return Ok(());
+            }
+            // Before the mark is set: whoever else looks finds that it is gone, or that this was noticed.
+            self.note_change(file, Some(scratch.sealed));
+            scratch.mark = blob.mark()?;
+            // Its length after that: what comes later shows by the mark.
+            let size = blob.len()?;
+            self.sketch(file, |node| {
+                node.size = size;
+                (node.mtime, node.ctime) = (found, found);
+                node.mtime_unsent = false;
+            });
+            Ok(())
+        })
+        .unwrap_or(Ok(()))
     }
 
     /// The same of all that are open, before somebody is shown a folder.
@@ -326,12 +326,12 @@ impl Vfs {
         file: &Opened,
         scratch: &Arc<Blob>,
     ) -> Result<Arc<Blob>, VfsError> {
-        let Some(known) = file.scratch() else {
-            return Ok(scratch.clone());
-        };
-        let mark = scratch.mark()?;
-        file.set_scratch(Some(Scratch { mark, ..known }));
-        file.set_changed(false);
+        let marked = file.with_scratch(|known, blob| {
+            known.mark = blob.mark()?;
+            file.set_changed(false);
+            Ok::<_, io::Error>(())
+        });
+        marked.unwrap_or(Ok(()))?;
         let (store, from) = (self.store.clone(), scratch.clone());
         let copying = move || -> io::Result<Arc<Blob>> {
             // From here on the first store through a mapping is seen as well. What the disk refuses of it is
@@ -351,13 +351,14 @@ impl Vfs {
 
     /// A copy of a scratch was sealed: what is written next builds on that.
     pub(super) fn sealed_scratch(&self, file: &Opened, copy: ContentId) {
-        if let (Some(scratch), Source::Live(blob)) = (file.scratch(), file.source()) {
-            let sealed = copy;
-            file.set_scratch(Some(Scratch { sealed, ..scratch }));
-            file.set_base(Some(self.version_of(file, copy)));
-            if let Err(error) = self.intend(file, &blob) {
-                tracing::warn!(%error, "cannot write the intent log; what is written next may be kept beside");
-            }
+        let scratch = file.with_scratch(|scratch, blob| {
+            scratch.sealed = copy;
+            blob.clone()
+        });
+        let Some(scratch) = scratch else { return };
+        file.set_base(Some(self.version_of(file, copy)));
+        if let Err(error) = self.intend(file, &scratch) {
+            tracing::warn!(%error, "cannot write the intent log; what is written next may be kept beside");
         }
     }
 

@@ -351,3 +351,40 @@ async fn a_descriptor_of_our_own_that_is_open_for_writing_does_not_count_as_a_wr
     at_rest(&rig).await;
     assert!(!rig.vfs.ledger().books().open.contains(&attr.node));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_seals_what_was_written_before_it_whoever_looks_at_the_file_meanwhile() {
+    let (rig, node) = rig().await;
+    let _reader = open(&rig, node, READ).await.unwrap();
+    let writer = open(&rig, node, WRITE).await.unwrap();
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let looking: Vec<_> = (0..2)
+        .map(|_| {
+            let (vfs, over) = (rig.vfs.clone(), over.clone());
+            tokio::spawn(async move {
+                while !over.load(std::sync::atomic::Ordering::Acquire) {
+                    vfs.attr(node).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for n in 0..300_u64 {
+        writer.write(n % 40, &n.to_be_bytes());
+        rig.vfs.flush(writer.handle).await.unwrap();
+        let held = {
+            let books = rig.vfs.ledger().books();
+            books.node(node).unwrap().held.clone().unwrap()
+        };
+        let sealed = rig.vfs.store().load(held.content).unwrap();
+        assert_eq!(
+            sealed.read_at(0, 64).unwrap(),
+            writer.read(),
+            "after write {n}"
+        );
+    }
+    over.store(true, std::sync::atomic::Ordering::Release);
+    for one in looking {
+        one.await.unwrap();
+    }
+}
