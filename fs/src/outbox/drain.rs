@@ -187,7 +187,7 @@ impl Outbox {
             && books
                 .tree
                 .graves()
-                .all(|grave| grave.parked.is_some() || grave.sought)
+                .all(|grave| grave.parked.is_some() || !books.tree.is_owed(grave))
     }
 
     /// Lets parked steps and waiting failures run again: all, or what is parked at a path. Returns how

@@ -78,6 +78,13 @@ impl Tree {
         grave.of.is_some_and(|of| self.under_way.contains(&of))
     }
 
+    /// Whether the drive has something that is to be deleted, or may get it any moment. Of what is only
+    /// sought nobody knows whether there is anything.
+    #[must_use]
+    pub fn is_owed(&self, grave: &Grave) -> bool {
+        !grave.sought || self.may_arrive(grave)
+    }
+
     /// Notes that the request had no effect.
     pub fn failed(&mut self, id: NodeId) {
         self.attempted.remove(&id);

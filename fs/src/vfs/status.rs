@@ -10,7 +10,8 @@ use super::{NodeId, Vfs};
 /// How things stand.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Changes that the drive does not have yet, parked ones included.
+    /// Changes that the drive does not have yet, parked ones included, and what it is about to get of a file
+    /// that has been deleted since.
     pub pending: usize,
     /// Names under which a request without a reply may have left something: they are looked at.
     #[serde(default)]
@@ -120,7 +121,7 @@ impl Vfs {
             }
         }
         for grave in tree.graves() {
-            if grave.sought {
+            if !tree.is_owed(grave) {
                 status.seeking += 1;
                 continue;
             }

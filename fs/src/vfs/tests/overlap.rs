@@ -234,3 +234,25 @@ proptest! {
         runtime.block_on(agree(events, true));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_under_way_of_a_file_that_is_deleted_is_pending_until_the_drive_has_it_no_more() {
+    let rig = Rig::new().await;
+    rig.sync.round().await.expect("the drive is in memory");
+    rig.put(NodeId::ROOT, "a.gif", b"one").await;
+    rig.drive.shut_gate();
+    let stop = CancellationToken::new();
+    let sending = tokio::spawn(rig.outbox.clone().run(stop.clone()));
+    still(&rig).await;
+    assert_eq!(rig.drive.waiting().len(), 1);
+    rig.vfs.unlink(NodeId::ROOT, "a.gif").await.expect("a file");
+    let status = rig.vfs.status();
+    assert_eq!((status.pending, status.seeking), (1, 0));
+    assert!(!rig.outbox.is_drained(), "the drive is about to get it");
+    rig.drive.open_gate();
+    quiet(&rig).await;
+    stop.cancel();
+    sending.await.expect("it ends");
+    assert_eq!(rig.vfs.status().pending, 0);
+    rig.drive_has(&[]);
+}
