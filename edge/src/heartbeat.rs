@@ -2,12 +2,14 @@
 //!
 //! One task a jump, so that one that hangs holds up no other. A jump that is down hurts nobody but
 //! those it would have sent here: serving goes on, and the next beat tries again. On the way out
-//! the node says goodbye, so that nobody is sent to a closed door.
+//! the node says goodbye, so that nobody is sent to a closed door; likewise while its traffic is used
+//! up.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::Method;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +18,7 @@ use tuyun_protocol::{
 };
 
 use crate::settings::{Auth, JumpPlan};
+use crate::traffic::Span;
 
 /// How long a jump may take. A beat that takes longer is late for the next.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -74,9 +77,27 @@ impl Heart {
         })
     }
 
-    /// Beats until `stop`, and says goodbye then.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Beats until `stop`, but not while something is used up, and says goodbye before each rest.
+    pub async fn run(self, mut used_up: watch::Receiver<Option<Span>>, stop: CancellationToken) {
         let heart = Arc::new(self);
+        loop {
+            let open = used_up.wait_for(Option::is_none);
+            if !matches!(stop.run_until_cancelled(open).await, Some(Ok(_))) {
+                return;
+            }
+            let turn = stop.child_token();
+            let rest = async {
+                let shut = used_up.wait_for(Option::is_some);
+                let _ = turn.run_until_cancelled(shut).await;
+                turn.cancel();
+            };
+            tokio::join!(Arc::clone(&heart).beat_all(&turn), rest);
+        }
+    }
+
+    /// Beats for all jumps until `stop`, and says goodbye to them then.
+    async fn beat_all(self: Arc<Self>, stop: &CancellationToken) {
+        let heart = self;
         let tasks = TaskTracker::new();
         for base in heart.plan.bases.clone() {
             let (heart, stop) = (Arc::clone(&heart), stop.clone());

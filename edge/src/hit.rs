@@ -55,6 +55,9 @@ impl Hits {
 
     /// What this request is answered with, if it is answered here. It counts then.
     fn find(&self, asked: &Plain<'_>, peer: SocketAddr, sends_files: bool) -> Option<Hit> {
+        if self.shared.meter.is_shut() {
+            return None; // the router says why
+        }
         let began = Instant::now();
         let now = Moment::now();
         let held = self.shared.cache.at_hand(&asked.path, now)?;

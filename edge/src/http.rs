@@ -34,7 +34,7 @@ use tuyun_protocol::NodeId;
 use crate::cache::Cache;
 use crate::metrics::Answers;
 use crate::origin::Origin;
-use crate::traffic::{Counters, Ledger};
+use crate::traffic::{Counters, Ledger, Meter};
 
 pub(crate) use self::respond::lasting;
 
@@ -44,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) answers: Answers,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) meter: Arc<Meter>,
     pub(crate) admin: Bearer,
     pub(crate) limiter: Limiter,
     pub(crate) readiness: Readiness,

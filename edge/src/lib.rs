@@ -38,7 +38,7 @@ use crate::http::Shared;
 use crate::metrics::Answers;
 use crate::origin::{Origin, StartError};
 use crate::settings::{Plan, PlanError};
-use crate::traffic::{Counters, Ledger};
+use crate::traffic::{Counters, Ledger, Meter};
 
 pub use crate::settings::Settings;
 
@@ -225,6 +225,12 @@ impl Edge {
             None => None,
         };
         let (answers, readiness) = (Answers::default(), Readiness::new());
+        let meter = Arc::new(Meter::new(
+            plan.caps,
+            Arc::clone(&counters),
+            Arc::clone(&ledger),
+            readiness.clone(),
+        ));
         let registry =
             metrics::registry(&answers, Arc::clone(&counters), Arc::clone(cache.store()));
         let shared = Arc::new(Shared {
@@ -232,6 +238,7 @@ impl Edge {
             counters,
             answers,
             ledger,
+            meter,
             admin: plan.admin,
             limiter: Limiter::new(plan.per_second),
             readiness: readiness.clone(),
@@ -295,6 +302,7 @@ impl Edge {
         let (tasks, writer) = (TaskTracker::new(), TaskTracker::new());
         upkeep.start((&tasks, tidy.clone()), (&writer, last.clone()));
         tasks.spawn(Arc::clone(&shared.ledger).keep(tidy.clone()));
+        tasks.spawn(Arc::clone(&shared.meter).watch(tidy.clone()));
         if let Some(follower) = follower {
             tasks.spawn(follower.run(tidy.clone()));
         }
@@ -315,7 +323,7 @@ impl Edge {
         };
         let beating = async {
             match heart {
-                Some(heart) => heart.run(leave.clone()).await, // back once jump knows
+                Some(heart) => heart.run(shared.meter.used_up(), leave.clone()).await, // back once jump knows
                 None => leave.cancelled().await,
             }
             close.cancel();

@@ -125,6 +125,10 @@ pub struct AdminSettings {
 pub struct LimitSettings {
     /// Requests a second and address; 0 for no limit.
     pub per_second: u32,
+    /// Bytes to visitors in a day; 0 for no limit.
+    pub traffic_per_day: Size,
+    /// Bytes to visitors in a month; 0 for no limit.
+    pub traffic_per_month: Size,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<String>,
 }
@@ -209,6 +213,8 @@ impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             per_second: 40,
+            traffic_per_day: Size(0),
+            traffic_per_month: Size(0),
             trusted_proxies: Vec::new(),
         }
     }

@@ -3,13 +3,17 @@
 //! [`Counters`] are what requests touch: a few atomics. [`Ledger`] is where they end up: a row a day
 //! in a small database, written every few seconds and at the end, so that a kill loses little and a
 //! restart nothing. Days are those of the machine's time zone, which is the one a home line's
-//! traffic is counted in.
+//! traffic is counted in. [`Meter`] closes the node while what it may send is used up.
 
+mod cap;
 mod ledger;
+mod meter;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use self::cap::{Caps, Sent, Span};
 pub use self::ledger::{Day, Ledger, LedgerError};
+pub use self::meter::Meter;
 
 /// Amounts since some point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -2,6 +2,7 @@
 //! script, with a jump that takes heartbeats.
 
 mod admin;
+mod caps;
 mod changes;
 mod fills;
 mod heartbeats;

@@ -76,6 +76,10 @@ fn page(shared: &Shared, days: &[Day]) -> String {
             .to_owned(),
         ),
     ];
+    let used_up = shared.meter.used_up().borrow().map(|span| {
+        let name = span.name();
+        ("Traffic 流量", format!("used up for this {name} 已用完"))
+    });
     // An id is letters, digits, `_` and `-`; everything else here is ours: nothing to escape.
     let id = &shared.id;
     let mut html = format!(
@@ -84,7 +88,7 @@ fn page(shared: &Shared, days: &[Day]) -> String {
          <title>tuyun-edge {id}</title><style>{STYLE}</style><h1>tuyun-edge {id}</h1><table>"
     );
     // Writing to a String cannot fail.
-    for (name, value) in facts {
+    for (name, value) in facts.into_iter().chain(used_up) {
         let _ = write!(html, "<tr><td>{name}<td>{value}");
     }
     html.push_str("</table><h2>Days 每日</h2><table><tr><th>Date 日期<th>Requests 请求<th>Sent 发送<th>Fetched 回源");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use jiff::Zoned;
 use tuyun_chassis::http::Problem;
 use tuyun_protocol::ImagePath;
 
@@ -36,6 +37,11 @@ pub(super) async fn show(
     // `/%5Fapi/…` is control as well once it is decoded.
     if path.segments().next() == Some("_api") {
         return super::unknown().await.into_response();
+    }
+    if shared.meter.is_shut()
+        && let Some(refusal) = shared.meter.refusal(&Zoned::now())
+    {
+        return refusal.into_response();
     }
     serve(
         &shared,

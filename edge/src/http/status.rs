@@ -9,6 +9,7 @@ use serde::Serialize;
 use tuyun_protocol::NodeId;
 
 use super::Shared;
+use crate::traffic::Span;
 
 /// The figures.
 #[derive(Serialize)]
@@ -40,6 +41,8 @@ pub(super) struct Status {
     changes: &'static str,
     /// Whether pictures can be stored, as the last attempt showed.
     storing: bool,
+    /// What of its traffic is used up, so that nobody is served: `day` or `month`.
+    used_up: Option<Span>,
     version: &'static str,
 }
 
@@ -69,6 +72,7 @@ pub(super) fn of(shared: &Shared) -> Status {
             Some(_) => "lost",
         },
         storing: store.keeps(),
+        used_up: *shared.meter.used_up().borrow(),
         version: env!("CARGO_PKG_VERSION"),
     }
 }

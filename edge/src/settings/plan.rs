@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tuyun_chassis::exit::{Code, Explain};
 use tuyun_chassis::http::{Bearer, TlsFiles, TrustedProxies};
-use tuyun_chassis::settings::{SecretError, SettingsError, read_secret};
+use tuyun_chassis::settings::{SecretError, SettingsError, Size, read_secret};
 use tuyun_protocol::{Base, NodeId, Token};
 use url::Host;
 
 use super::{Auth, Settings, Transform};
 use crate::cache::Budget;
+use crate::traffic::Caps;
 
 /// Faster than this, heartbeats are only noise: jump itself allows five updates a second and
 /// address, and a lease counts in whole seconds.
@@ -49,6 +50,8 @@ pub struct Plan {
     pub admin: Bearer,
     /// Requests a second and address.
     pub per_second: u32,
+    /// How much may go out.
+    pub caps: Caps,
     /// Whose word about addresses is believed.
     pub proxies: TrustedProxies,
     /// The operator's listener, if any.
@@ -155,6 +158,10 @@ impl Plan {
             jump: jump(settings)?,
             admin,
             per_second: settings.limit.per_second,
+            caps: Caps {
+                per_day: some(settings.limit.traffic_per_day),
+                per_month: some(settings.limit.traffic_per_month),
+            },
             proxies,
             control: Some(settings.control.listen.clone()).filter(|listen| !listen.is_empty()),
             transform_missing: settings.transform.enabled == Transform::On,
@@ -243,6 +250,11 @@ fn check_transform(settings: &Settings) -> Result<(), PlanError> {
         return Err(unusable("transform.widths", "a width is 0", "use widths in pixels").into());
     }
     Ok(())
+}
+
+/// An amount, where 0 stands for none.
+fn some(size: Size) -> Option<u64> {
+    Some(size.bytes()).filter(|bytes| *bytes > 0)
 }
 
 fn base(key: &'static str, text: &str) -> Result<Base, SettingsError> {

@@ -11,7 +11,7 @@ use redb::{AccessGuard, Database, ReadableDatabase, ReadableTable, TableDefiniti
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Amounts, Counters};
+use super::{Amounts, Counters, Sent};
 
 const DAYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("days");
 const TOTAL: TableDefinition<'_, (), &[u8]> = TableDefinition::new("total");
@@ -153,6 +153,25 @@ impl Ledger {
         read.map_err(|_| LedgerError::Lost)?
     }
 
+    /// What had gone out of a day and its month when the counter of it stood at the second.
+    ///
+    /// # Errors
+    /// The book fails.
+    pub(super) fn sent(&self, today: Date) -> Result<(Sent, u64), LedgerError> {
+        let mut book = self.book.lock();
+        let (seen, noted) = (self.counters.read().traffic_out, book.noted.traffic_out);
+        let database = book.database(&self.path)?;
+        let sent = month(&database, today);
+        book.database = Some(database);
+        let Sent { day, month } = sent?;
+        let fresh = seen - noted;
+        let sent = Sent {
+            day: day + fresh,
+            month: month + fresh,
+        };
+        Ok((sent, seen))
+    }
+
     /// All there ever was.
     #[must_use]
     pub fn total(&self) -> Amounts {
@@ -161,7 +180,7 @@ impl Ledger {
     }
 
     /// Adds what was counted to a day and to the total.
-    fn note(&self, day: Date) -> Result<(), LedgerError> {
+    pub(super) fn note(&self, day: Date) -> Result<(), LedgerError> {
         let mut book = self.book.lock();
         let seen = self.counters.read();
         let counted = seen.since(book.noted);
@@ -218,6 +237,24 @@ fn rows(database: &Database, today: Date, fresh: Amounts) -> Result<Vec<Day>, Le
         Ok(Day { date, amounts })
     };
     (0..SHOWN).map(day).collect()
+}
+
+/// What was noted of a day and of its month up to there.
+fn month(database: &Database, today: Date) -> Result<Sent, LedgerError> {
+    let txn = database.begin_read().map_err(LedgerError::of)?;
+    let Some(days) = begun(txn.open_table(DAYS))? else {
+        return Ok(Sent::default());
+    };
+    let mut sent = Sent::default();
+    let mut at = today.first_of_month();
+    while at <= today {
+        let noted = days.get(at.to_string().as_str()).map_err(LedgerError::of)?;
+        sent.day = amounts(noted)?.traffic_out;
+        sent.month += sent.day;
+        let Ok(next) = at.tomorrow() else { break };
+        at = next;
+    }
+    Ok(sent)
 }
 
 /// A table that nothing was written to yet does not exist.
