@@ -148,6 +148,7 @@ impl Heart {
             ttl: Some(self.plan.interval * LEASE),
             // Jump takes a node for ours by the name in front.
             version: Some(concat!("tuyun-edge/", env!("CARGO_PKG_VERSION")).to_owned()),
+            report: self.plan.report.clone(),
         };
         self.send(base, Method::POST, heartbeat.body(self.token_inside()))
             .await

@@ -98,6 +98,14 @@ pub struct JumpSettings {
     pub interval: Period,
     /// The token may travel over plain http.
     pub insecure: bool,
+    /// How much this node can send, in Mbit/s; 0 says nothing.
+    pub capacity: u32,
+    /// The provider that it is near.
+    pub isp: String,
+    /// The province or state.
+    pub province: String,
+    /// The country.
+    pub country: String,
 }
 
 /// How a heartbeat proves who sent it.
@@ -205,6 +213,10 @@ impl Default for JumpSettings {
             token_file: String::new(),
             interval: Period::seconds(5),
             insecure: false,
+            capacity: 0,
+            isp: String::new(),
+            province: String::new(),
+            country: String::new(),
         }
     }
 }

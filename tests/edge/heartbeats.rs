@@ -185,3 +185,17 @@ async fn a_jump_below_a_prefix_is_told_there() {
     .await;
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_what_it_carries_and_whom_it_is_near() {
+    let (origin, jump) = (Origin::start().await, jump().await);
+    let _node = reporting(&origin, &jump.base(), |settings| {
+        settings.jump.capacity = 50;
+        settings.jump.isp = "Telecom".into();
+        settings.jump.country = "CN".into();
+    })
+    .await;
+    let said = body(&beats(&jump, 1).await[0]);
+    assert_eq!(said["capacity"], 50);
+    assert_eq!(said["labels"], json!({ "isp": "telecom", "country": "cn" }));
+}

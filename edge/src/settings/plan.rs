@@ -6,7 +6,7 @@ use std::time::Duration;
 use tuyun_chassis::exit::{Code, Explain};
 use tuyun_chassis::http::{Bearer, TlsFiles, TrustedProxies};
 use tuyun_chassis::settings::{SecretError, SettingsError, Size, read_secret};
-use tuyun_protocol::{Base, NodeId, Token};
+use tuyun_protocol::{Base, Labels, NodeId, Report, Token};
 use url::Host;
 
 use super::{Auth, Settings, Transform};
@@ -73,6 +73,8 @@ pub struct JumpPlan {
     pub interval: Duration,
     /// Where visitors find this node; `None` for "auto".
     pub url: Option<Base>,
+    /// What else it says of itself.
+    pub report: Report,
 }
 
 /// Why settings cannot be used.
@@ -218,6 +220,10 @@ fn jump(settings: &Settings) -> Result<Option<JumpPlan>, PlanError> {
         let advice = "5s is usual; jump forgets a node after four times as long";
         return Err(unusable("jump.interval", "it is not between 1s and 5m", advice).into());
     }
+    if jump.capacity > 0 && !Report::can_carry(jump.capacity) {
+        let advice = "set it to what the line can send, in Mbit/s, or to 0";
+        return Err(unusable("jump.capacity", "it is more than a line can carry", advice).into());
+    }
     let url = match settings.url.as_str() {
         "auto" if jump.auth == Auth::Token => {
             let advice =
@@ -233,6 +239,11 @@ fn jump(settings: &Settings) -> Result<Option<JumpPlan>, PlanError> {
         token,
         interval,
         url,
+        report: Report {
+            capacity: Some(jump.capacity).filter(|mbits| *mbits > 0),
+            labels: Labels::new(&jump.isp, &jump.province, &jump.country),
+            ..Report::default()
+        },
     }))
 }
 
@@ -360,6 +371,29 @@ mod tests {
         assert!(Plan::from_settings(&settings).is_ok());
         settings.url = "auto".into();
         assert!(refusal(&settings).contains("auto"));
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_is_checked_and_nothing_is_said_for_nothing() {
+        let (_file, path) = secret();
+        let mut settings = settings();
+        settings.jump.urls = vec!["https://jump.example/".into()];
+        settings.jump.token_file = path;
+        let report = |settings: &Settings| {
+            Plan::from_settings(settings)
+                .expect("usable")
+                .jump
+                .expect("planned")
+                .report
+        };
+        assert_eq!(report(&settings), Report::default());
+        settings.jump.capacity = 50;
+        settings.jump.isp = "Telecom".into();
+        let said = report(&settings);
+        assert_eq!(said.capacity, Some(50));
+        assert_eq!(said.labels, Labels::new("telecom", "", ""));
+        settings.jump.capacity = u32::MAX;
+        assert!(refusal(&settings).contains("jump.capacity"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{BadBase, BadNodeId, Base, NodeId, Token};
+use crate::{BadBase, BadNodeId, Base, NodeId, Report, Token};
 
 /// The longest text that is kept of a field we only show.
 const SHOWN: usize = 64;
@@ -24,6 +24,8 @@ pub struct Heartbeat {
     pub ttl: Option<Duration>,
     /// The program and its version, for the status page. Originals say nothing.
     pub version: Option<String>,
+    /// What else it says of itself.
+    pub report: Report,
 }
 
 /// Where a node can be reached.
@@ -110,6 +112,7 @@ impl Heartbeat {
             whereabouts,
             ttl,
             version,
+            report: Report::of(&fields),
         };
         Ok(Claim {
             message,
@@ -134,6 +137,10 @@ impl Heartbeat {
         }
         if let Some(version) = &self.version {
             fields["version"] = version.as_str().into();
+        }
+        if let (Some(fields), Value::Object(report)) = (fields.as_object_mut(), json!(self.report))
+        {
+            fields.extend(report);
         }
         with_token(fields, token)
     }
@@ -169,7 +176,7 @@ fn with_token(mut fields: Value, token: Option<&Token>) -> String {
     fields.to_string()
 }
 
-pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, BadHeartbeat> {
+fn object(body: &[u8]) -> Result<Map<String, Value>, BadHeartbeat> {
     serde_json::from_slice(body).map_err(|_| BadHeartbeat::NotAnObject)
 }
 
@@ -223,6 +230,7 @@ impl Scheme {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Labels;
 
     fn read(body: &str) -> Result<Claim<Heartbeat>, BadHeartbeat> {
         Heartbeat::read(body.as_bytes())
@@ -248,6 +256,11 @@ mod tests {
             },
             ttl: Some(Duration::from_secs(20)),
             version: Some("tuyun-edge 0.1.0".into()),
+            report: Report {
+                capacity: Some(50),
+                labels: Labels::new("telecom", "", "cn"),
+                ..Report::default()
+            },
         };
         let claim = read(&written.body(None)).unwrap();
         assert_eq!(claim.message.server_id, written.server_id);
@@ -256,6 +269,8 @@ mod tests {
             (claim.message.ttl, claim.message.version),
             (written.ttl, written.version)
         );
+        assert_eq!(claim.message.report, written.report);
+        assert_eq!(claim.message.report.labels.isp.as_deref(), Some("telecom"));
         assert!(claim.token.is_none());
     }
 

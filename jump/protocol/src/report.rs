@@ -5,10 +5,7 @@
 //! node is not turned away for an ornament.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use crate::BadHeartbeat;
-use crate::heartbeat::object;
+use serde_json::{Map, Value};
 
 /// The longest label; ISPs and provinces have shorter names.
 const LABEL: usize = 64;
@@ -50,24 +47,27 @@ pub struct Labels {
 }
 
 impl Report {
-    /// Reads what a heartbeat says besides its address.
-    ///
-    /// # Errors
-    /// When it is no JSON object.
-    pub fn read(body: &[u8]) -> Result<Self, BadHeartbeat> {
-        let fields = object(body)?;
+    /// Whether this can be a capacity, in Mbit/s.
+    #[must_use]
+    pub fn can_carry(mbits: u32) -> bool {
+        (1..=MOST_CAPACITY).contains(&mbits)
+    }
+
+    /// What the fields of a heartbeat say besides its address.
+    #[must_use]
+    pub(crate) fn of(fields: &Map<String, Value>) -> Self {
         let number = |name: &str| fields.get(name).and_then(Value::as_u64);
-        Ok(Self {
+        Self {
             capacity: number("capacity")
                 .and_then(|mbits| u32::try_from(mbits).ok())
-                .filter(|mbits| (1..=MOST_CAPACITY).contains(mbits)),
+                .filter(|mbits| Self::can_carry(*mbits)),
             load: number("load").map(|percent| u8::try_from(percent.min(100)).unwrap_or(100)),
             draining: fields.get("draining") == Some(&Value::Bool(true)),
             labels: fields
                 .get("labels")
                 .map(Labels::from_json)
                 .unwrap_or_default(),
-        })
+        }
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Report {
-        Report::read(body.as_bytes()).unwrap()
+        Report::of(&serde_json::from_str(body).unwrap())
     }
 
     #[test]

@@ -14,8 +14,8 @@ use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use tuyun_chassis::http::{Client, Problem};
 use tuyun_protocol::{
-    BadHeartbeat, Base, Claim, Farewell, Heartbeat, NodeId, Report, Signature, Standing,
-    Whereabouts, is_global,
+    BadHeartbeat, Base, Claim, Farewell, Heartbeat, NodeId, Signature, Standing, Whereabouts,
+    is_global,
 };
 
 use super::Shared;
@@ -94,7 +94,7 @@ async fn take_heartbeat(
         kind: if ours { Kind::Tuyun } else { Kind::Original },
         proven: !auto,
         version: message.version,
-        report: Report::read(&body).map_err(Rejected::Malformed)?,
+        report: message.report,
     };
     let ttl = message
         .ttl
