@@ -171,16 +171,6 @@ async fn health_and_control_say_that_it_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_html_and_loads_nothing() {
-    let (_origin, node) = holding(&["/1.webp"]).await;
-    let page = node.get("/").await;
-    assert!(header(&page, "content-type").starts_with("text/html"));
-    let text = page.text().await.expect("text");
-    assert!(text.contains("tuyun-edge 1") && text.contains("Pictures held"));
-    assert!(!text.contains("http://") && !text.contains("https://") && !text.contains("src="));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn one_address_gets_so_many_requests_a_second() {
     let origin = Origin::start().await;
     let node = Node::with(&origin, |settings, _| {

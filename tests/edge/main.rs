@@ -10,6 +10,7 @@ mod hits;
 mod node;
 mod origin;
 mod outage;
+mod page;
 mod paths;
 mod redirects;
 mod restart;

@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{Html, IntoResponse as _, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tuyun_chassis::http::page;
 
 use super::Shared;
 use super::operator::Shown;
@@ -35,28 +36,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
         1 => "1 node is alive. 1 个节点存活。".to_owned(),
         more => format!("{more} nodes are alive. {more} 个节点存活。"),
     };
-    // Only the script that is ours runs, whatever a node calls itself.
-    let nonce = format!("{:032x}", rand::random::<u128>());
-    let page = PAGE.replace("{{said}}", &said).replace("{{nonce}}", &nonce);
-    let policy = format!(
-        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; \
-         img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    );
-    let policy =
-        HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
-    let headers = [
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::CONTENT_SECURITY_POLICY, policy),
-        (
-            header::REFERRER_POLICY,
-            HeaderValue::from_static("no-referrer"),
-        ),
-        (
-            HeaderName::from_static("x-content-type-options"),
-            HeaderValue::from_static("nosniff"),
-        ),
-    ];
-    (headers, Html(page)).into_response()
+    page(PAGE, &said)
 }
 
 /// `GET /_api/overview`: what the page shows; to the operator with the fleet.
