@@ -6,11 +6,10 @@
 //! miss, a control path, HTTP/2, anything odd, is handed over with its connection, unanswered and
 //! unread, to the router, which decides it as if this file were not here.
 //!
-//! So this way is an optimisation only: [`request`] may refuse whatever it likes, and a connection
+//! So this way is an optimisation only: it may refuse whatever it likes, and a connection
 //! that was handed over stays there.
 
 mod preface;
-mod request;
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -23,10 +22,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tracing::Level;
-use tuyun_chassis::http::{Client, Opened, Rewound, Shortcut, TrustedProxies, Wire};
+use tuyun_chassis::http::{Client, Opened, Parsed, Plain, Rewound, Shortcut, TrustedProxies, Wire};
+use tuyun_protocol::ImagePath;
 
 use self::preface::Today;
-use self::request::{Parsed, Plain};
 use crate::cache::{Content, Held, Moment};
 use crate::http::Shared;
 
@@ -60,7 +59,9 @@ impl Hits {
         }
         let began = Instant::now();
         let now = Moment::now();
-        let held = self.shared.cache.at_hand(&asked.path, now)?;
+        // `?fmt=`, `w=` and the like ask for variants, none of which are made.
+        let path = ImagePath::from_request(asked.path).ok()?;
+        let held = self.shared.cache.at_hand(&path, now)?;
         if matches!(held.content, Content::File(_)) && !sends_files {
             return None;
         }
@@ -72,10 +73,7 @@ impl Hits {
         self.shared.counters.asked();
         self.shared.counters.hit();
         self.shared.answers.hit();
-        self.shared
-            .cache
-            .store()
-            .note(asked.path.as_str(), &held, now);
+        self.shared.cache.store().note(path.as_str(), &held, now);
         log(asked, client, began);
         Some(Hit {
             held,
@@ -112,6 +110,20 @@ impl Hits {
     }
 }
 
+/// The headers that make another answer of a picture.
+fn decides(name: &str) -> bool {
+    let is = |other: &str| name.eq_ignore_ascii_case(other);
+    // By its length first: most headers are let pass after one comparison of numbers.
+    match name.len() {
+        5 => is("range"),
+        8 => is("if-match") || is("if-range"),
+        13 => is("if-none-match"),
+        17 => is("if-modified-since"),
+        19 => is("if-unmodified-since"),
+        _ => false,
+    }
+}
+
 /// An answer, decided.
 struct Hit {
     held: Arc<Held>,
@@ -136,7 +148,7 @@ impl Shortcut for Hits {
         let mut stopped = pin!(stop.cancelled());
         let mut since = Instant::now();
         loop {
-            let (hit, length) = match request::parse(&asked) {
+            let (hit, length) = match Parsed::read(&asked, decides) {
                 Parsed::Incomplete if asked.len() < MOST => {
                     tokio::select! {
                         biased;
@@ -183,7 +195,7 @@ fn log(asked: &Plain<'_>, client: Client, began: Instant) {
             target: "access",
             client = %client.0,
             method = if asked.head_only { "HEAD" } else { "GET" },
-            path = asked.raw_path,
+            path = asked.path,
             status = 200,
             micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
             "served"
@@ -225,4 +237,27 @@ async fn send_file(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_and_ranges_are_left_to_the_router() {
+        for line in [
+            "Range: bytes=0-1",
+            "If-None-Match: \"a\"",
+            "If-Modified-Since: Tue, 14 Nov 2023 22:13:20 GMT",
+            "If-Unmodified-Since: Tue, 14 Nov 2023 22:13:20 GMT",
+            "If-Range: \"a\"",
+            "if-match: *",
+        ] {
+            let text = format!("GET /a HTTP/1.1\r\nhost: x\r\n{line}\r\n\r\n");
+            let read = Parsed::read(text.as_bytes(), decides);
+            assert_eq!(read, Parsed::Other, "{line}");
+        }
+        let text = b"GET /a HTTP/1.1\r\nhost: x\r\nAccept: image/webp\r\n\r\n";
+        assert!(matches!(Parsed::read(text, decides), Parsed::Plain(_)));
+    }
 }

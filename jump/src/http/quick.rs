@@ -5,10 +5,8 @@
 //! together. Everything else, a control path, a refusal, HTTP/2, anything odd, is handed over with its
 //! connection, unanswered and unread, to the router, which decides it as if this file were not here.
 //!
-//! So this way is an optimisation only: [`request`] may refuse whatever it likes, and a connection
+//! So this way is an optimisation only: it may refuse whatever it likes, and a connection
 //! that was handed over stays there.
-
-mod request;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,9 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::sleep;
 use tracing::Level;
-use tuyun_chassis::http::{Client, Opened, Rewound, Shortcut, TrustedProxies};
+use tuyun_chassis::http::{Client, Opened, Parsed, Plain, Rewound, Shortcut, TrustedProxies};
+use tuyun_protocol::ImagePath;
 
-use self::request::{Parsed, Plain};
 use super::Shared;
 use super::redirect::Visit;
 
@@ -65,12 +63,16 @@ impl Quick {
         out: &mut Vec<u8>,
     ) -> Option<()> {
         let began = Instant::now();
+        if is_ours(asked.path) {
+            return None;
+        }
+        let path = ImagePath::from_request(asked.path).ok()?;
         let client = self
             .proxies
             .client_of(peer, asked.forwarded.iter().copied());
         let visit = Visit {
             client,
-            path: &asked.path,
+            path: &path,
             query: asked.query,
             referer: asked.referer,
         };
@@ -96,6 +98,11 @@ impl Quick {
         log(asked, client, began);
         Some(())
     }
+}
+
+/// The page and the control paths, by whatever spelling.
+fn is_ours(path: &str) -> bool {
+    path == "/" || path.starts_with("/_") || path.starts_with("/%")
 }
 
 impl Today {
@@ -129,7 +136,7 @@ impl Shortcut for Quick {
         let mut since = Instant::now();
         let mut seen = 0;
         loop {
-            let (answered, close, length) = match request::parse(&asked[seen..]) {
+            let (answered, close, length) = match Parsed::read(&asked[seen..], |_| false) {
                 Parsed::Incomplete if asked.len() - seen < MOST => {
                     asked.drain(..seen);
                     seen = 0;
@@ -194,10 +201,23 @@ fn log(asked: &Plain<'_>, client: Client, began: Instant) {
             target: "access",
             client = %client.0,
             method = if asked.head_only { "HEAD" } else { "GET" },
-            path = asked.raw_path,
+            path = asked.path,
             status = 302,
             micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
             "served"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_and_control_paths_are_left_to_the_router_however_they_are_spelt() {
+        for path in ["/", "/_api/health", "/%5fapi/health", "/%5Fapi/update"] {
+            assert!(is_ours(path), "{path}");
+        }
+        assert!(!is_ours("/mount/a_b.webp") && !is_ours("/favicon.ico"));
     }
 }

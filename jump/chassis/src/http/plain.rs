@@ -1,10 +1,7 @@
 //! Is this a plain request for a picture?
 //!
 //! Strict, and allowed to say no: a no costs some microseconds, since the router then reads the same
-//! bytes. A yes means that the answer depends on nothing but the path, the query, who asks and the
-//! page that it is for.
-
-use tuyun_protocol::ImagePath;
+//! bytes. A yes means that the answer depends on nothing but what is told here.
 
 /// Headers in one request; browsers send a dozen, proxies add some.
 const HEADERS: usize = 32;
@@ -14,51 +11,58 @@ const FORWARDED: usize = 4;
 
 /// What the bytes are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Parsed<'a> {
+pub enum Parsed<'a> {
     /// More has to come.
     Incomplete,
-    /// A plain request for a picture.
+    /// A plain request.
     Plain(Plain<'a>),
     /// Something else, to be judged by others.
     Other,
 }
 
-/// A plain request for a picture.
+/// A `GET` or `HEAD` without a body, by HTTP/1.1 and of one host.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Plain<'a> {
-    /// Which picture.
-    pub(super) path: ImagePath,
-    /// As it was written, for the log.
-    pub(super) raw_path: &'a str,
+pub struct Plain<'a> {
+    /// The path as it was written: `/`, then ASCII that is visible, without `?` and `#`.
+    pub path: &'a str,
     /// What follows the `?`, as it was written.
-    pub(super) query: Option<&'a str>,
+    pub query: Option<&'a str>,
     /// The page it is for.
-    pub(super) referer: Option<&'a str>,
-    /// `HEAD`, which is answered the same.
-    pub(super) head_only: bool,
+    pub referer: Option<&'a str>,
+    /// `HEAD`.
+    pub head_only: bool,
     /// The client wants no further answer on this connection.
-    pub(super) close: bool,
+    pub close: bool,
     /// `X-Forwarded-For`, by line.
-    pub(super) forwarded: Vec<&'a str>,
+    pub forwarded: Vec<&'a str>,
     /// The bytes of the request; what follows is the next one.
-    pub(super) length: usize,
+    pub length: usize,
 }
 
-/// Reads what has come of a request.
-pub(super) fn parse(bytes: &[u8]) -> Parsed<'_> {
-    if bytes.is_empty() {
-        return Parsed::Incomplete;
-    }
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) => plain(&request, length).unwrap_or(Parsed::Other),
-        Ok(httparse::Status::Partial) => Parsed::Incomplete,
-        Err(_) => Parsed::Other,
+impl<'a> Parsed<'a> {
+    /// Reads what has come of a request. `decides` names, in any case, the headers that the answer depends on
+    /// besides those that say where the request ends, or want another protocol.
+    pub fn read(bytes: &'a [u8], decides: impl Fn(&str) -> bool) -> Self {
+        if bytes.is_empty() {
+            return Self::Incomplete;
+        }
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) => {
+                plain(&request, length, decides).map_or(Self::Other, Self::Plain)
+            }
+            Ok(httparse::Status::Partial) => Self::Incomplete,
+            Err(_) => Self::Other,
+        }
     }
 }
 
-fn plain<'a>(request: &httparse::Request<'_, 'a>, length: usize) -> Option<Parsed<'a>> {
+fn plain<'a>(
+    request: &httparse::Request<'_, 'a>,
+    length: usize,
+    decides: impl Fn(&str) -> bool,
+) -> Option<Plain<'a>> {
     let head_only = match request.method? {
         "GET" => false,
         "HEAD" => true,
@@ -72,20 +76,17 @@ fn plain<'a>(request: &httparse::Request<'_, 'a>, length: usize) -> Option<Parse
     {
         return None;
     }
-    let (raw_path, query) = match target.split_once('?') {
+    let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
     };
-    // Ours, by whatever spelling.
-    if raw_path == "/" || raw_path.starts_with("/_") || raw_path.starts_with("/%") {
-        return None;
-    }
     let mut close = false;
     let mut hosts = 0;
     let mut referer = None;
     let mut forwarded = Vec::new();
     for header in &*request.headers {
         match Meaning::of(header.name) {
+            Meaning::None if decides(header.name) => return None,
             Meaning::None => {}
             Meaning::Host => hosts += 1,
             Meaning::Connection => {
@@ -104,19 +105,15 @@ fn plain<'a>(request: &httparse::Request<'_, 'a>, length: usize) -> Option<Parse
             Meaning::Referer | Meaning::Forwarded | Meaning::Decides => return None,
         }
     }
-    if hosts != 1 {
-        return None;
-    }
-    Some(Parsed::Plain(Plain {
-        path: ImagePath::from_request(raw_path).ok()?,
-        raw_path,
+    (hosts == 1).then_some(Plain {
+        path,
         query,
         referer,
         head_only,
         close,
         forwarded,
         length,
-    }))
+    })
 }
 
 /// What a header means for the answer.
@@ -155,6 +152,14 @@ mod tests {
 
     use super::*;
 
+    fn range(name: &str) -> bool {
+        name.eq_ignore_ascii_case("range")
+    }
+
+    fn parse(bytes: &[u8]) -> Parsed<'_> {
+        Parsed::read(bytes, range)
+    }
+
     fn of(lines: &[&str]) -> String {
         format!("{}\r\n\r\n", lines.join("\r\n"))
     }
@@ -167,59 +172,67 @@ mod tests {
     fn a_browser_s_request_is_plain() {
         let text = of(&[
             "GET /mount/pic/%E5%9B%BE.webp?x=1&y HTTP/1.1",
-            "Host: jump.example",
+            "Host: edge.example",
             "User-Agent: Mozilla/5.0",
+            "Accept: image/avif,image/webp,*/*;q=0.8",
+            "Accept-Encoding: gzip, deflate, br",
             "Referer: https://blog.example/a",
             "X-Forwarded-For: 192.0.2.1",
             "Connection: keep-alive",
         ]);
-        let Parsed::Plain(plain) = parse(text.as_bytes()) else {
-            panic!("not plain");
+        let expected = Plain {
+            path: "/mount/pic/%E5%9B%BE.webp",
+            query: Some("x=1&y"),
+            referer: Some("https://blog.example/a"),
+            head_only: false,
+            close: false,
+            forwarded: vec!["192.0.2.1"],
+            length: text.len(),
         };
-        assert_eq!(plain.path.as_str(), "mount/pic/图.webp");
-        assert_eq!(plain.query, Some("x=1&y"));
-        assert_eq!(plain.referer, Some("https://blog.example/a"));
-        assert_eq!(plain.forwarded, ["192.0.2.1"]);
-        assert_eq!(plain.length, text.len());
-        assert!(!plain.close && !plain.head_only);
+        assert_eq!(parse(text.as_bytes()), Parsed::Plain(expected));
     }
 
     #[test]
-    fn what_is_odd_or_ours_is_left_to_the_router() {
+    fn what_decides_about_the_answer_is_left_to_the_router() {
         for line in [
-            "GET / HTTP/1.1",
-            "GET /?wrong HTTP/1.1",
-            "GET /_api/health HTTP/1.1",
-            "GET /%5fapi/health HTTP/1.1",
-            "GET /a HTTP/1.0",
-            "POST /a HTTP/1.1",
-            "GET http://x/a HTTP/1.1",
-            "GET /a#b HTTP/1.1",
-            "GET /../a HTTP/1.1",
-            "GET /a%zz HTTP/1.1",
-            "GET /a//b HTTP/1.1",
-            "GET /图 HTTP/1.1",
-            "PRI * HTTP/2.0",
-        ] {
-            assert!(!accepted(&of(&[line, "host: x"])), "{line}");
-        }
-        for line in [
+            "Range: bytes=0-1",
             "Content-Length: 0",
             "Transfer-Encoding: chunked",
             "Expect: 100-continue",
             "Upgrade: h2c",
             "Connection: upgrade",
+            "Connection: close, te",
             "Host: another.example",
         ] {
-            assert!(
-                !accepted(&of(&["GET /a HTTP/1.1", "host: x", line])),
-                "{line}"
-            );
+            let text = of(&["GET /a HTTP/1.1", "host: x", line]);
+            assert!(!accepted(&text), "{line}");
+        }
+        let ranged = of(&["GET /a HTTP/1.1", "host: x", "Range: bytes=0-1"]);
+        let read = Parsed::read(ranged.as_bytes(), |_| false);
+        assert!(
+            matches!(read, Parsed::Plain(_)),
+            "to some it is all the same"
+        );
+    }
+
+    #[test]
+    fn odd_requests_are_left_to_the_router() {
+        for line in [
+            "GET /a HTTP/1.0",
+            "POST /a HTTP/1.1",
+            "GET http://x/a HTTP/1.1",
+            "GET * HTTP/1.1",
+            "GET /a#b HTTP/1.1",
+            "GET /图 HTTP/1.1",
+            "PRI * HTTP/2.0",
+        ] {
+            assert!(!accepted(&of(&[line, "host: x"])), "{line}");
         }
         assert!(!accepted(&of(&["GET /a HTTP/1.1"])), "no host");
+        assert!(!accepted(&of(&["GET /a HTTP/1.1", "host: x", "a : b"])));
+        assert!(!accepted(&of(&["GET /a HTTP/1.1", "host: x", " folded"])));
         let twice = ["GET /a HTTP/1.1", "host: x", "referer: a", "referer: b"];
         assert!(!accepted(&of(&twice)));
-        assert!(!accepted(&of(&["GET /a HTTP/1.1", "host: x", " folded"])));
     }
 
     #[test]
@@ -234,22 +247,35 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            if let Parsed::Plain(plain) = parse(&bytes) {
-                prop_assert!(plain.length <= bytes.len());
-            }
-        }
-
-        #[test]
         fn a_head_that_is_cut_short_is_never_answered(
             path in "/[a-z]{1,8}",
             lines in prop::collection::vec("[A-Za-z-]{1,12}: [ -~]{0,20}", 0..6),
             cut in any::<prop::sample::Index>(),
         ) {
             let text = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{}\r\n\r\n", lines.join("\r\n"));
-            let text = text.replace("\r\n\r\n\r\n", "\r\n\r\n");
-            let end = cut.index(text.len());
-            prop_assert!(!matches!(parse(&text.as_bytes()[..end]), Parsed::Plain(_)));
+            let part = &text.as_bytes()[..cut.index(text.len())];
+            if let Parsed::Plain(plain) = parse(part) {
+                // A line of its own may be empty: then the head ended there.
+                prop_assert!(part[..plain.length].ends_with(b"\r\n\r\n"));
+            }
+        }
+
+        #[test]
+        fn whatever_comes_a_yes_is_a_whole_request_without_a_body(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+            tail in "(GET|HEAD|PUT) /[ -~]{0,20} HTTP/1.[01]\r\n(host|range|content-length|x): [ -~]{0,9}\r\n\r\n",
+            front in any::<bool>(),
+        ) {
+            if front {
+                bytes.clear();
+            }
+            bytes.extend_from_slice(tail.as_bytes());
+            if let Parsed::Plain(plain) = parse(&bytes) {
+                let head = String::from_utf8_lossy(&bytes[..plain.length]).to_lowercase();
+                prop_assert!(plain.length <= bytes.len());
+                prop_assert!(head.ends_with("\n\r\n") || head.ends_with("\n\n"));
+                prop_assert!(!head.contains("\ncontent-length") && !head.contains("\nrange"));
+            }
         }
     }
 }
