@@ -147,10 +147,16 @@ fn the_example_of_the_edge_shows_every_key_with_its_default() {
         token_file = ""
         interval = "5s"
         insecure = false
+        capacity = 0
+        isp = ""
+        province = ""
+        country = ""
         [admin]
         token_file = ""
         [limit]
         per_second = 40
+        traffic_per_day = "0"
+        traffic_per_month = "0"
         trusted_proxies = []
         [transform]
         enabled = "auto"
