@@ -388,3 +388,31 @@ async fn a_close_seals_what_was_written_before_it_whoever_looks_at_the_file_mean
         one.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn what_was_sealed_is_left_alone_though_the_file_takes_anothers_item_while_a_writer_comes() {
+    let (rig, node) = rig().await;
+    rig.put(NodeId::ROOT, "b", b"on the drive").await;
+    rig.drain().await;
+    rig.put(NodeId::ROOT, "a", b"sealed").await;
+    let reader = open(&rig, node, READ).await.unwrap();
+    // On one thread: the rename is done while what was sealed is being copied.
+    let root = NodeId::ROOT;
+    let rename = rig.vfs.rename(root, "a", root, "b", RenameFlags::default());
+    let (writer, renamed) = tokio::join!(open(&rig, node, WRITE), rename);
+    renamed.unwrap();
+    let writer = writer.unwrap();
+    writer.write(0, b"SCRIBBLED");
+    let held = {
+        let books = rig.vfs.ledger().books();
+        books.node(node).unwrap().held.clone().unwrap()
+    };
+    let blob = rig.vfs.store().load(held.content).unwrap();
+    let (size, hash) = blob.quick_xor().unwrap();
+    assert_eq!((size, Some(hash)), (held.size, held.hash));
+    writer.close(&rig).await;
+    reader.close(&rig).await;
+    at_rest(&rig).await;
+    rig.drain().await;
+    rig.drive_has(&[("b", Some(b"SCRIBBLED"))]);
+}
