@@ -191,13 +191,13 @@ impl Vfs {
             return Err(VfsError::Damaged(why.to_string()));
         }
         self.kept.forget(through.content);
-        let owner = self.owner_of(file, sealed);
-        let sealed = match owner {
-            Some((owner, held)) if sealed == through.content => {
-                self.give_copy(owner, &held).await?
-            }
-            _ => sealed,
-        };
+        let mut sealed = sealed;
+        // Until no record names what is written to: while a copy was made, another node may have got it.
+        while sealed == through.content
+            && let Some((owner, held)) = self.owner_of(file, sealed)
+        {
+            sealed = self.give_copy(owner, &held).await?;
+        }
         file.set_base(Some(self.version_of(file, sealed)));
         let (scratch, mark) = match self.open_scratch(file, through) {
             Ok(opened) => opened,
