@@ -31,6 +31,7 @@ pub struct Meter {
     ledger: Arc<Ledger>,
     readiness: Readiness,
     base: Mutex<Option<Base>>,
+    /// Whether anything is used up, for hits, which have no time for a lock.
     shut: AtomicBool,
     used_up: watch::Sender<Option<Span>>,
 }
@@ -108,15 +109,15 @@ impl Meter {
         loop {
             let meter = Arc::clone(&self);
             let looked = tokio::task::spawn_blocking(move || meter.look(&Zoned::now())).await;
-            let failed = looked.map_err(|_| LedgerError::Lost).and_then(|done| done);
-            if let (Err(error), true) = (&failed, readable) {
+            let looked = looked.map_err(|_| LedgerError::Lost).flatten();
+            if let (Err(error), true) = (&looked, readable) {
                 let error = error as &(dyn std::error::Error + 'static);
                 tracing::warn!(
                     error,
-                    "what was sent before is unknown: caps count from now on"
+                    "the traffic figures cannot be read: only what this run has sent counts towards the caps"
                 );
             }
-            readable = failed.is_ok();
+            readable = looked.is_ok();
             let rest = tokio::time::sleep(EVERY);
             if stop.run_until_cancelled(rest).await.is_none() {
                 return;
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_book_that_fails_at_midnight_takes_nothing_from_the_new_day() {
+    fn without_the_book_a_new_day_begins_with_nothing_and_keeps_its_months() {
         let rig = rig(tempfile::tempdir().expect("a directory"), CAPS);
         let (evening, next) = (at("2026-03-30T23:59:30"), at("2026-03-31T00:00:00"));
         rig.meter.look(&evening).expect("read");
